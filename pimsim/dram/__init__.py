@@ -1,0 +1,1 @@
+"""DRAM standards: one file a standard, each defining `STANDARD`; data, no logic."""

@@ -1,0 +1,1 @@
+"""Energy of commands, units and links."""

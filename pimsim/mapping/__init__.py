@@ -1,0 +1,1 @@
+"""Address maps, and where tables, weights and operators live."""

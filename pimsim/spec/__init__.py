@@ -1,0 +1,1 @@
+"""Specs: what a device *is*, as frozen pydantic models. Nothing below the lowering knows them."""

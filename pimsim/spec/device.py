@@ -1,0 +1,109 @@
+"""What a device is: memory, compute units beside it, a host, and where things are mapped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
+
+from pimsim import configs
+from pimsim.discovery import implementations
+from pimsim.errors import ConfigError, unknown_name
+from pimsim.spec.base import Sourced, Spec, validate
+from pimsim.spec.dram import DramSpec
+
+
+class UnitSpec(Sourced):
+    """Base of the specs of compute units beside the memory; the subclasses live in `pimsim/units/<kind>.py`."""
+
+    kind: str
+    """File name in `pimsim/units/`."""
+
+
+class HostSpec(Sourced):
+    """The processor that the memory serves: a roofline over the same memory, with its weights held in a last-level cache."""
+
+    peak_gflops: PositiveFloat
+    """Peak FP32 arithmetic of the share of the host that serves this model, GFLOP/s (a multiply-accumulate is two)."""
+    efficiency: float = Field(default=0.5, gt=0, le=1)
+    """Share of the peak that small dense operators reach."""
+    llc_bytes: PositiveInt
+    """Last-level cache; stationary weights stay in it if all weights of the model fit, else they stream from memory each batch."""
+    llc_gbps: PositiveFloat
+    """Bandwidth of the last-level cache."""
+    dispatch_ns: NonNegativeFloat = 0.0
+    """Fixed cost of starting one operator on the host."""
+    pj_per_flop: NonNegativeFloat
+    """Energy of one FP32 operation, instruction overhead included."""
+    pj_per_llc_byte: NonNegativeFloat
+    """Energy of one byte read from or written to the last-level cache."""
+    static_w: NonNegativeFloat = 0.0
+    """Standing power of the share of the host that serves this model."""
+
+
+class MappingSpec(Spec):
+    """Where tables, weights and operators live."""
+
+    tables: Literal["striped", "table", "row"] = "row"
+    """`striped`: every row is cut over all units of one channel, read in lock-step; `table`: each table lives in one channel; `row`: the rows
+    of every table are spread over all channels and banks."""
+    embedding: Literal["pim", "host"] = "host"
+    """Who gathers and reduces embeddings."""
+    matmul: Literal["pim", "host"] = "host"
+    """Who multiplies stationary weights."""
+
+
+class DeviceSpec(Spec):
+    """One system: `name.yaml` under `configs/devices/`, or the user's own file."""
+
+    name: str
+    kind: Literal["memory", "near-bank"]
+    """`memory`: no compute beside the banks; `near-bank`: compute units at the banks."""
+    summary: str
+    """One line: which part, which public numbers."""
+    source: str
+    """Main public source of the device."""
+    dram: DramSpec
+    unit: SerializeAsAny[UnitSpec] | None = None
+    """Compute units beside the memory."""
+    host: HostSpec
+    mapping: MappingSpec = MappingSpec()
+
+    @classmethod
+    def model_for(cls, part: str, tree: Any) -> type[UnitSpec] | None:
+        """The spec class that a section's own `kind` asks for."""
+        if part != "unit" or not isinstance(tree, dict):
+            return None
+        return implementations("pimsim.units", "UNIT").get(tree.get("kind", ""))
+
+    @field_validator("unit", mode="before")
+    @classmethod
+    def _discover_unit(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        found = implementations("pimsim.units", "UNIT")
+        kind = value.get("kind")
+        if kind not in found:
+            raise ValueError(unknown_name("unit kind", kind, found))
+        return found[kind].model_validate(value)
+
+
+def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> DeviceSpec:
+    """A device by shipped name or file path, with dotted overrides such as `{"dram.channels": 4}`.
+
+    Raises:
+        ConfigError: unknown name, unreadable file or invalid value; one line with file, dotted key, value and what is allowed.
+    """
+    path = configs.resolve("devices", name_or_path)
+    tree = configs.read_yaml(path)
+    for key, value in (overrides or {}).items():
+        configs.set_dotted(tree, key, value)
+        section, _, field = key.rpartition(".")
+        if isinstance(value, int | float) and section in {"dram", "unit", "host"}:
+            tree[section].setdefault("source", {})[field] = "override"
+    where = str(path) if not overrides else f"{path} with {', '.join(f'{k}={v}' for k, v in overrides.items())}"
+    device = validate(DeviceSpec, tree, where)
+    if device.unit is None and "pim" in (device.mapping.embedding, device.mapping.matmul):
+        raise ConfigError(f"{where}: mapping: 'pim' needs a `unit` section")
+    return device

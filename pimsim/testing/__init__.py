@@ -1,0 +1,1 @@
+"""Conformance suites and checkers that a new implementation inherits."""

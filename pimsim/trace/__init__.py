@@ -1,0 +1,1 @@
+"""Trace formats in and out."""
