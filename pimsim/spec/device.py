@@ -68,6 +68,7 @@ class DeviceSpec(Spec):
     unit: SerializeAsAny[UnitSpec] | None = None
     """Compute units beside the memory."""
     host: HostSpec
+    """The processor; a device file may name a file of `configs/hosts/` instead."""
     mapping: MappingSpec = MappingSpec()
 
     @classmethod
@@ -97,6 +98,8 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     """
     path = configs.resolve("devices", name_or_path)
     tree = configs.read_yaml(path)
+    if isinstance(tree.get("host"), str):
+        tree["host"] = configs.read_yaml(configs.resolve("hosts", tree["host"]))
     for key, value in (overrides or {}).items():
         configs.set_dotted(tree, key, value)
         section, _, field = key.rpartition(".")
