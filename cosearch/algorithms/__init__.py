@@ -1,0 +1,96 @@
+"""Search algorithms, one a file; the file's name is what a search file says under `algorithm.name`.
+
+An algorithm is a class with a nested `Settings` model and two methods, found through the module's attribute `ALGORITHM`:
+
+* `ask()` returns the next *generation* of genomes, none of them asked before (an empty list: nothing new can be found);
+* `tell(values)` takes one tuple of objectives per genome of that generation, in the order asked, every objective to be minimised;
+  None stands for a genome that could not be evaluated.
+
+Genomes are opaque: all that an algorithm does with one goes through the `GenomeSpace` it was built with. How many genomes a
+generation has depends on the settings alone, never on the number of workers, and genome *i* of a run draws only from
+`trial_rng(seed, i)`: a run can therefore be replayed from its stored results, and gives the same trials at any number of workers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from pydantic import PositiveInt
+
+from pimsim.spec.base import Spec
+
+G = TypeVar("G")
+Objectives = tuple[float, ...]
+
+
+class GenomeSpace(Protocol[G]):
+    """What an algorithm may do with genomes."""
+
+    def sample(self, rng: np.random.Generator) -> G:
+        """A valid genome drawn at random."""
+
+    def mutate(self, genome: G, rng: np.random.Generator) -> G:
+        """A valid genome that differs from the given one in one gene."""
+
+    def crossover(self, first: G, second: G, rng: np.random.Generator) -> G:
+        """A valid genome that mixes the genes of two."""
+
+    def digest(self, genome: G) -> str:
+        """Equal for genomes that mean the same."""
+
+
+class Algorithm(Protocol[G]):
+    """Ask/tell search."""
+
+    Settings: type[AlgorithmSettings]
+
+    def __init__(self, space: GenomeSpace[G], settings: Any, seed: int) -> None: ...
+
+    def ask(self) -> list[G]:
+        """The next generation."""
+
+    def tell(self, values: list[Objectives | None]) -> None:
+        """The objectives of the generation last asked, in the order asked."""
+
+
+class AlgorithmSettings(Spec):
+    """What every algorithm is told."""
+
+    name: str
+    """File name in `cosearch/algorithms/`."""
+    candidates: PositiveInt = 128
+    """Candidates to evaluate; a run can be taken further by raising it."""
+    children: PositiveInt = 8
+    """Candidates per generation; results depend on it, so it is not the number of workers."""
+
+
+def trial_rng(seed: int, index: int) -> np.random.Generator:
+    """The generator that trial `index` of a run draws from."""
+    return np.random.default_rng(np.random.SeedSequence([seed, index]))
+
+
+class Unseen(Generic[G]):
+    """Finds genomes that were not asked before, within a bounded number of attempts."""
+
+    ATTEMPTS = 64
+
+    def __init__(self, space: GenomeSpace[G]) -> None:
+        self.space = space
+        self.digests: set[str] = set()
+
+    def claim(self, genome: G) -> bool:
+        """Marks a genome as asked; False if it was already."""
+        digest = self.space.digest(genome)
+        if digest in self.digests:
+            return False
+        self.digests.add(digest)
+        return True
+
+    def sample(self, rng: np.random.Generator) -> G | None:
+        """A random genome not asked before, or None when none turned up."""
+        for _ in range(self.ATTEMPTS):
+            genome = self.space.sample(rng)
+            if self.claim(genome):
+                return genome
+        return None

@@ -1,0 +1,27 @@
+"""The command `cosearch`: one file in `cosearch/commands/` per subcommand."""
+
+from __future__ import annotations
+
+import typer
+
+from pimsim.console import run_app
+from pimsim.discovery import implementations
+
+app = typer.Typer(
+    name="cosearch",
+    help="Searches recommender models and processing-in-memory hardware together, with the simulator in the loop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _name, _command in implementations("cosearch.commands", "COMMAND").items():
+    app.command(name=_name.replace("_", "-"))(_command)
+
+
+def main() -> None:
+    """Entry point."""
+    run_app(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Conformance suite of search algorithms, on a small tabulated problem whose every point is known.
+
+A new algorithm inherits it in three lines:
+
+```python
+class TestMine(AlgorithmConformance):
+    name = "mine"
+```
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from cosearch.algorithms import AlgorithmSettings
+from cosearch.pareto import front_indices
+from pimsim.discovery import implementation
+
+Genome = tuple[int, ...]
+
+
+class TabulatedSpace:
+    """Genomes of `genes` digits in base `choices`; two smooth, conflicting objectives with a little seeded roughness."""
+
+    def __init__(self, genes: int = 6, choices: int = 5, seed: int = 11) -> None:
+        self.genes, self.choices = genes, choices
+        points = np.array(list(itertools.product(range(choices), repeat=genes)), dtype=float) / (choices - 1)
+        rng = np.random.default_rng(seed)
+        towards, away = rng.uniform(0, 1, genes), rng.uniform(0, 1, genes)
+        rough = rng.normal(0, 0.01, (len(points), 2))
+        self.table = np.stack([((points - towards) ** 2).sum(1), ((points - away) ** 2).sum(1)], axis=1) + rough
+
+    def values(self, genome: Genome) -> tuple[float, float]:
+        """The two objectives of one genome."""
+        row = self.table[int(np.ravel_multi_index(genome, (self.choices,) * self.genes))]
+        return float(row[0]), float(row[1])
+
+    def front(self) -> list[int]:
+        """Indices of the true Pareto front in the table."""
+        return front_indices(self.table)
+
+    def sample(self, rng: np.random.Generator) -> Genome:
+        """Uniform."""
+        return tuple(int(g) for g in rng.integers(self.choices, size=self.genes))
+
+    def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        """One digit becomes another."""
+        place = int(rng.integers(self.genes))
+        digit = (genome[place] + 1 + int(rng.integers(self.choices - 1))) % self.choices
+        return (*genome[:place], digit, *genome[place + 1 :])
+
+    def crossover(self, first: Genome, second: Genome, rng: np.random.Generator) -> Genome:
+        """Every digit from either parent."""
+        return tuple(a if keep else b for a, b, keep in zip(first, second, rng.random(self.genes) < 0.5, strict=True))
+
+    def digest(self, genome: Genome) -> str:
+        """The digits."""
+        return "-".join(map(str, genome))
+
+
+class AlgorithmConformance:
+    """What every algorithm of `cosearch.algorithms` keeps."""
+
+    name: str
+    settings: dict[str, Any] = {}  # noqa: RUF012 - subclasses replace it, nothing writes to it
+
+    def make(self, space: TabulatedSpace, seed: int = 3) -> Any:
+        """A fresh instance with small settings."""
+        kind = implementation("cosearch.algorithms", "ALGORITHM", "algorithm", self.name)
+        return kind(space, kind.Settings(name=self.name, **self.settings), seed)
+
+    def drive(self, algorithm: Any, space: TabulatedSpace, candidates: int, fail: int = 0) -> list[Genome]:
+        """Runs ask/tell for at least `candidates` genomes; with `fail` every fail-th genome cannot be evaluated."""
+        asked: list[Genome] = []
+        while len(asked) < candidates:
+            generation = algorithm.ask()
+            if not generation:
+                break
+            values = [None if fail and (len(asked) + i) % fail == 0 else space.values(g) for i, g in enumerate(generation)]
+            asked += generation
+            algorithm.tell(values)
+        return asked
+
+    def test_settings_model_is_complete(self) -> None:
+        """The settings model is an AlgorithmSettings that can be built from its defaults."""
+        kind = implementation("cosearch.algorithms", "ALGORITHM", "algorithm", self.name)
+        assert isinstance(kind.Settings(name=self.name), AlgorithmSettings)
+
+    def test_same_seed_asks_the_same(self) -> None:
+        """A run can be replayed."""
+        space = TabulatedSpace()
+        assert self.drive(self.make(space), space, 120) == self.drive(self.make(space), space, 120)
+
+    def test_other_seed_asks_something_else(self) -> None:
+        """The seed matters."""
+        space = TabulatedSpace()
+        assert self.drive(self.make(space, 1), space, 60) != self.drive(self.make(space, 2), space, 60)
+
+    def test_never_asks_twice(self) -> None:
+        """No digest comes back."""
+        space = TabulatedSpace()
+        asked = self.drive(self.make(space), space, 200)
+        assert len({space.digest(g) for g in asked}) == len(asked) >= 200
+
+    def test_small_space_ends(self) -> None:
+        """When the space is used up, `ask` says so by an empty list instead of spinning; most of the space was found before."""
+        space = TabulatedSpace(genes=2, choices=3)
+        asked = self.drive(self.make(space), space, 1000)
+        assert len(set(asked)) == len(asked) == 9
+
+    def test_failures_are_survived(self) -> None:
+        """Genomes without values, even all of a first generation, stop nothing."""
+        space = TabulatedSpace()
+        assert len(self.drive(self.make(space), space, 120, fail=2)) >= 120
+        assert len(self.drive(self.make(space), space, 120, fail=1)) >= 120

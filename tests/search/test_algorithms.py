@@ -1,0 +1,90 @@
+"""Search algorithms: the conformance suite for each, what only evolution promises, Pareto arithmetic against hand-made sets."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cosearch.algorithms.evolution import Evolution
+from cosearch.pareto import crowding, front_indices, hypervolume, knee, ranks
+from cosearch.testing.algorithms import AlgorithmConformance, TabulatedSpace
+from pimsim.discovery import implementations
+
+
+class TestRandom(AlgorithmConformance):
+    name = "random"
+
+
+class TestEvolution(AlgorithmConformance):
+    name = "evolution"
+    settings = {"population": 24, "sample": 8, "children": 6}  # noqa: RUF012
+
+    def test_first_generation_is_the_population(self) -> None:
+        algorithm = self.make(TabulatedSpace())
+        assert len(algorithm.ask()) == 24
+        algorithm.tell([(1.0, 1.0)] * 24)
+        assert len(algorithm.ask()) == 6
+
+    def test_oldest_leave(self) -> None:
+        space = TabulatedSpace()
+        algorithm = self.make(space)
+        first = algorithm.ask()
+        algorithm.tell([space.values(g) for g in first])
+        second = algorithm.ask()
+        algorithm.tell([space.values(g) for g in second])
+        assert [g for g, _ in algorithm.population] == first[6:] + second
+
+
+def test_every_algorithm_has_its_conformance_suite() -> None:
+    tested = {suite.name for suite in AlgorithmConformance.__subclasses__()}
+    assert tested == set(implementations("cosearch.algorithms", "ALGORITHM"))
+
+
+def _front_found(name: str, seed: int, candidates: int = 240) -> float:
+    """Hypervolume reached after a number of candidates, as a share of the true front's."""
+    space = TabulatedSpace(genes=8, choices=5)
+    kind = implementations("cosearch.algorithms", "ALGORITHM")[name]
+    algorithm = kind(space, kind.Settings(name=name), seed)
+    values: list[tuple[float, float]] = []
+    while len(values) < candidates:
+        told = [space.values(g) for g in algorithm.ask()]
+        algorithm.tell(told)
+        values += told
+    low, high = space.table.min(axis=0), np.quantile(space.table, 0.5, axis=0)
+    return hypervolume(np.array(values), low, high) / hypervolume(space.table[space.front()], low, high)
+
+
+def test_evolution_beats_random_search() -> None:
+    pairs = [(_front_found("evolution", seed), _front_found("random", seed)) for seed in range(5)]
+    assert all(evolved > drawn for evolved, drawn in pairs), pairs
+    assert np.mean([e - d for e, d in pairs]) > 0.2, pairs
+
+
+def test_front_keeps_one_of_equal_points() -> None:
+    values = np.array([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0], [2.0, 2.0], [0.5, 3.0]])
+    assert front_indices(values) == [0, 1, 4]
+
+
+def test_ranks_and_crowding() -> None:
+    values = np.array([[0.0, 4.0], [1.0, 2.0], [4.0, 0.0], [2.0, 4.0], [5.0, 5.0]])
+    rank = ranks(values)
+    assert rank.tolist() == [0, 0, 0, 1, 2]
+    distance = crowding(values, rank)
+    assert np.isinf(distance[[0, 2, 3, 4]]).all()
+    assert distance[1] == pytest.approx(4 / 4 + 4 / 4)
+
+
+def test_hypervolume_of_a_known_set() -> None:
+    low, high = np.zeros(2), np.array([2.0, 4.0])
+    assert hypervolume(np.array([[1.0, 2.0]]), low, high) == pytest.approx(0.25)
+    assert hypervolume(np.array([[0.0, 2.0], [1.0, 0.0]]), low, high) == pytest.approx(0.75)
+    assert hypervolume(np.array([[3.0, 3.0]]), low, high) == 0.0
+
+
+def test_knee_is_the_corner() -> None:
+    assert knee(np.array([[0.0, 10.0], [1.0, 1.0], [10.0, 0.0]])) == 1
+
+
+def test_evolution_settings_refuse_nonsense() -> None:
+    with pytest.raises(ValueError, match="crossover"):
+        Evolution.Settings(name="evolution", crossover=1.5)
