@@ -1,0 +1,146 @@
+"""What every recommender operator offers, and the linear layer and activation that most of them are made of.
+
+Shapes are per sample: a dense tensor is `(features,)`, a sparse one `(fields, dim)`. References are batch first:
+`(batch, features)` and `(batch, fields, dim)`. Weights are laid out as in `torch.nn.Linear`: `(out, in)`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from pimsim.graph import Bits, Elementwise, MatMul, WorkloadBuilder
+from pimsim.spec.base import Spec
+
+Activation = Literal["none", "relu", "sigmoid"]
+Shape = tuple[int, ...]
+
+
+class Operator(Spec, ABC):
+    """A recommender operator of fixed shapes."""
+
+    weight_bits: Bits = 32
+    """Bits of one stationary weight (biases keep 32)."""
+    activation_bits: Bits = 32
+    """Bits of one activation."""
+
+    @property
+    @abstractmethod
+    def in_shapes(self) -> tuple[Shape, ...]:
+        """Shape per sample of each input, in order."""
+
+    @property
+    @abstractmethod
+    def out_shape(self) -> Shape:
+        """Shape per sample of the output."""
+
+    @abstractmethod
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Shape of each parameter by name; the names of a matching torch module's state dict."""
+
+    @property
+    @abstractmethod
+    def macs(self) -> int:
+        """Multiply-accumulates per sample."""
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained values."""
+        return sum(math.prod(shape) for shape in self.parameter_shapes().values())
+
+    @abstractmethod
+    def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
+        """Adds the primitives `name`, `name.part` ... to a graph.
+
+        Args:
+            builder: collects the primitives.
+            name: of this operator; unique within the graph.
+            inputs: names of the primitives that produce the inputs, in the order of `in_shapes`.
+
+        Returns:
+            Name of the primitive that produces the output (an input's own name where nothing is left to do).
+        """
+
+    @abstractmethod
+    def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
+        """The output `(batch, *out_shape)` from inputs `(batch, *in_shape)`, in the precision of the arrays given."""
+
+
+def linear_shapes(prefix: str, out_features: int, in_features: int, bias: bool) -> dict[str, Shape]:
+    """Parameters of a linear layer: `<prefix>weight` (out, in) and, with a bias, `<prefix>bias` (out,)."""
+    shapes: dict[str, Shape] = {f"{prefix}weight": (out_features, in_features)}
+    if bias:
+        shapes[f"{prefix}bias"] = (out_features,)
+    return shapes
+
+
+def linear(parameters: Mapping[str, np.ndarray], prefix: str, x: np.ndarray) -> np.ndarray:
+    """`x W^T + b` over the last axis; no bias where `<prefix>bias` is absent."""
+    y = x @ parameters[f"{prefix}weight"].T
+    bias = parameters.get(f"{prefix}bias")
+    return y if bias is None else y + bias
+
+
+def linear_over_fields(parameters: Mapping[str, np.ndarray], prefix: str, x: np.ndarray) -> np.ndarray:
+    """A linear layer over the field axis of `(batch, fields, dim)`, the same weights for each of the `dim` coordinates."""
+    return linear(parameters, prefix, x.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+
+def activate(activation: Activation, x: np.ndarray) -> np.ndarray:
+    """ReLU, logistic sigmoid or nothing."""
+    if activation == "relu":
+        return np.maximum(x, 0)
+    if activation == "sigmoid":
+        return 0.5 * (np.tanh(0.5 * x) + 1)  # no overflow at large |x|
+    return x
+
+
+def pad(x: np.ndarray, width: int) -> np.ndarray:
+    """Zeros appended to the last axis of `(batch, features)` up to `width`."""
+    return x if x.shape[1] == width else np.pad(x, ((0, 0), (0, width - x.shape[1])))
+
+
+def lower_linear(
+    operator: Operator,
+    builder: WorkloadBuilder,
+    name: str,
+    source: str,
+    out_features: int,
+    in_features: int,
+    bias: bool,
+    vectors: int = 1,
+) -> str:
+    """Adds one stationary-weight matrix product."""
+    return builder.add(
+        MatMul(
+            name=name,
+            inputs=(source,),
+            out_features=out_features,
+            in_features=in_features,
+            vectors=vectors,
+            weight_bits=operator.weight_bits,
+            activation_bits=operator.activation_bits,
+            bias=bias,
+        )
+    )
+
+
+def lower_activation(
+    operator: Operator, builder: WorkloadBuilder, name: str, source: str, activation: Activation, elements: int
+) -> str:
+    """Adds `name.relu` or `name.sigmoid`; nothing for `none`."""
+    if activation == "none":
+        return source
+    return builder.add(
+        Elementwise(
+            name=f"{name}.{activation}",
+            inputs=(source,),
+            function=activation,
+            elements=elements,
+            activation_bits=operator.activation_bits,
+        )
+    )

@@ -1,0 +1,86 @@
+"""Factorisation machine on a sparse tensor (the sparse-to-dense merger)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import PositiveInt
+
+from pimsim.graph import Elementwise, Reduce, WorkloadBuilder
+from workloads.operators.base import (
+    Activation,
+    Operator,
+    Shape,
+    activate,
+    linear,
+    linear_shapes,
+    lower_activation,
+    lower_linear,
+)
+
+
+class FactorizationMachine(Operator):
+    """(fields, dim) -> (out_features,).
+
+    `s = (sum_i e_i)^2 - sum_i e_i^2` per embedding coordinate (without the one half of Rendle's form), then
+    `activation(s O^T + o)`; the projection is skipped if `dim` equals `out_features`.
+
+    Parameters, unless skipped: `out.weight` (out_features, dim), `out.bias` (out_features,) if `bias`.
+    """
+
+    fields: PositiveInt
+    dim: PositiveInt
+    out_features: PositiveInt
+    bias: bool = True
+    activation: Activation = "none"
+
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return ((self.fields, self.dim),)
+
+    @property
+    def out_shape(self) -> Shape:
+        return (self.out_features,)
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        if self.dim == self.out_features:
+            return {}
+        return linear_shapes("out.", self.out_features, self.dim, self.bias)
+
+    @property
+    def macs(self) -> int:
+        return 0 if self.dim == self.out_features else self.dim * self.out_features
+
+    def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
+        (source,) = inputs
+        bits, elements = self.activation_bits, self.fields * self.dim
+
+        def reduced(part: str, origin: str) -> str:
+            return builder.add(
+                Reduce(name=part, inputs=(origin,), elements_in=elements, elements_out=self.dim, activation_bits=bits)
+            )
+
+        def pointwise(part: str, function: str, count: int, *origins: str) -> str:
+            return builder.add(
+                Elementwise(
+                    name=part, inputs=origins, function=function, elements=count, operands=len(origins), activation_bits=bits
+                )
+            )
+
+        square_of_sum = pointwise(f"{name}.square_of_sum", "square", self.dim, reduced(f"{name}.sum", source))
+        squares = pointwise(f"{name}.squares", "square", elements, source)
+        out = pointwise(f"{name}.sub", "sub", self.dim, square_of_sum, reduced(f"{name}.sum_of_squares", squares))
+        if self.dim != self.out_features:
+            out = lower_linear(self, builder, name, out, self.out_features, self.dim, self.bias)
+        return lower_activation(self, builder, name, out, self.activation, self.out_features)
+
+    def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
+        (e,) = inputs
+        s = e.sum(axis=1) ** 2 - (e**2).sum(axis=1)
+        if self.dim != self.out_features:
+            s = linear(parameters, "out.", s)
+        return activate(self.activation, s)
+
+
+OPERATOR = FactorizationMachine

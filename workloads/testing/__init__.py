@@ -1,0 +1,1 @@
+"""Conformance suites that a new implementation inherits in three lines."""
