@@ -1,0 +1,216 @@
+"""A search space: which genes a genotype may have. Read from `configs/spaces/<name>.yaml`; no torch here.
+
+Sampling distribution (the same for training, search and mutation; NASRec trains on one and searches on another):
+every categorical gene is uniform over its values; a set of inputs first draws its size uniformly from
+1..min(sources, max_fan_in), then a uniform subset of that size. Genes are independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from math import comb, prod
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field, PositiveInt, model_validator
+
+from pimsim.configs import read_yaml, resolve, set_dotted
+from pimsim.errors import ConfigError, unknown_name
+from pimsim.spec.base import Spec, validate
+from supernet.genotype import DENSE_READS, SPARSE_OPERATORS, Block, Genotype, Precision
+
+_BLOCK_GENES = (
+    "dense_op", "sparse_op", "dense_dim", "sparse_dim",
+    "dense_inputs", "sparse_inputs", "dense_left", "dense_right", "interact", "fm",
+)  # fmt: skip
+_GLOBAL_GENES = ("weight_bits", "embedding_bits")
+
+
+class Space(Spec):
+    """A search space of recommender networks."""
+
+    name: str
+    summary: str = ""
+    blocks: PositiveInt = Field(le=16)
+    """Blocks of a genotype; its canonical form may have fewer."""
+    dense_operators: tuple[str, ...] = Field(min_length=1)
+    sparse_operators: tuple[str, ...] = Field(min_length=1)
+    dense_dims: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Elements of a block's dense output."""
+    sparse_dims: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Fields that a block's sparse operator makes."""
+    max_fan_in: PositiveInt = 4
+    """Most sources that an operator reads."""
+    interact: tuple[bool, ...] = Field((False, True), min_length=1)
+    """Values of the dense-to-sparse merger gene."""
+    fm: tuple[bool, ...] = Field((False, True), min_length=1)
+    """Values of the sparse-to-dense merger gene."""
+    embedding_dim: PositiveInt = 16
+    weight_bits: tuple[Precision, ...] = Field((32,), min_length=1)
+    embedding_bits: tuple[Precision, ...] = Field((32,), min_length=1)
+    layer_norm: bool = True
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for kind, given, allowed in (
+            ("dense operator", self.dense_operators, DENSE_READS),
+            ("sparse operator", self.sparse_operators, SPARSE_OPERATORS),
+        ):
+            for name in given:
+                if name not in allowed:
+                    raise ValueError(unknown_name(kind, name, allowed))
+        for key in (*_GLOBAL_GENES, "dense_operators", "sparse_operators", "dense_dims", "sparse_dims", "interact", "fm"):
+            if len(set(getattr(self, key))) != len(getattr(self, key)):
+                raise ValueError(f"{key}: a value stands twice")
+        return self
+
+    def _gene(self, gene: str, sources: int) -> tuple[Any, ...] | None:
+        """Values of a categorical gene; None for a set of inputs."""
+        pairs = any("pair" in DENSE_READS[name] for name in self.dense_operators)
+        return {
+            "dense_op": self.dense_operators,
+            "sparse_op": self.sparse_operators,
+            "dense_dim": self.dense_dims,
+            "sparse_dim": self.sparse_dims,
+            "dense_left": tuple(range(sources)) if pairs else (None,),
+            "dense_right": tuple(range(sources)) if pairs else (None,),
+            "interact": self.interact,
+            "fm": self.fm,
+            "weight_bits": self.weight_bits,
+            "embedding_bits": self.embedding_bits,
+        }.get(gene)
+
+    def _input_sets(self, sources: int) -> int:
+        return sum(comb(sources, k) for k in range(1, min(sources, self.max_fan_in) + 1))
+
+    def _genes(self) -> Iterator[tuple[int | None, str]]:
+        """Every gene as (block index, name); block index None for the genes of the whole network."""
+        yield from ((i, gene) for i in range(self.blocks) for gene in _BLOCK_GENES)
+        yield from ((None, gene) for gene in _GLOBAL_GENES)
+
+    def _choices(self, block: int | None, gene: str) -> int:
+        sources = 1 if block is None else block + 1
+        values = self._gene(gene, sources)
+        return self._input_sets(sources) if values is None else len(values)
+
+    def size(self) -> int:
+        """Exact number of genotypes (different genotypes may compute the same function; see `Genotype.canonical`)."""
+        return prod(self._choices(block, gene) for block, gene in self._genes())
+
+    def _draw(self, gene: str, sources: int, rng: np.random.Generator) -> Any:
+        values = self._gene(gene, sources)
+        if values is not None:
+            return values[int(rng.integers(len(values)))]
+        fan_in = int(rng.integers(1, min(sources, self.max_fan_in) + 1))
+        return tuple(sorted(int(i) for i in rng.choice(sources, fan_in, replace=False)))
+
+    def sample(self, rng: np.random.Generator) -> Genotype:
+        """A random genotype (distribution: see the module)."""
+        blocks = tuple(
+            Block(**{gene: self._draw(gene, i + 1, rng) for gene in _BLOCK_GENES}) for i in range(self.blocks)
+        )
+        return self._genotype(blocks, {gene: self._draw(gene, 1, rng) for gene in _GLOBAL_GENES})
+
+    def full(self) -> Genotype:
+        """The full path for warm-up training: every operator at full width, every source, both mergers if the space has them."""
+        blocks = tuple(
+            Block(
+                dense_op="+".join(self.dense_operators),
+                sparse_op="+".join(self.sparse_operators),
+                dense_dim=max(self.dense_dims),
+                sparse_dim=max(self.sparse_dims),
+                dense_inputs=tuple(range(i + 1)),
+                sparse_inputs=tuple(range(i + 1)),
+                dense_left=self._gene("dense_left", i + 1)[-1],
+                dense_right=self._gene("dense_right", i + 1)[0],
+                interact=True in self.interact,
+                fm=True in self.fm,
+            )
+            for i in range(self.blocks)
+        )
+        return self._genotype(blocks, {gene: max(getattr(self, gene)) for gene in _GLOBAL_GENES})
+
+    def _genotype(self, blocks: tuple[Block, ...], bits: dict[str, Any]) -> Genotype:
+        return Genotype(
+            space=self.name, blocks=blocks, embedding_dim=self.embedding_dim, layer_norm=self.layer_norm, **bits
+        )
+
+    def mutate(self, genotype: Genotype, rng: np.random.Generator) -> Genotype:
+        """A genotype that differs in exactly one gene, chosen uniformly among those with a choice, re-drawn until it differs.
+
+        Raises:
+            ConfigError: the genotype is not of this space, or the space has only one genotype.
+        """
+        self._require(genotype)
+        genes = [(block, gene) for block, gene in self._genes() if self._choices(block, gene) > 1]
+        if not genes:
+            raise ConfigError(f"space {self.name}: has one genotype only, there is nothing to mutate")
+        block, gene = genes[int(rng.integers(len(genes)))]
+        holder = genotype if block is None else genotype.blocks[block]
+        old = getattr(holder, gene)
+        while (new := self._draw(gene, 1 if block is None else block + 1, rng)) == old:
+            pass
+        if block is None:
+            return genotype.model_copy(update={gene: new})
+        changed = holder.model_copy(update={gene: new})
+        return genotype.model_copy(update={"blocks": (*genotype.blocks[:block], changed, *genotype.blocks[block + 1 :])})
+
+    def crossover(self, a: Genotype, b: Genotype, rng: np.random.Generator) -> Genotype:
+        """Uniform crossover: every gene from one parent or the other with equal chance (always valid: genes are independent)."""
+        self._require(a)
+        self._require(b)
+        blocks = []
+        for one, two in zip(a.blocks, b.blocks, strict=True):
+            picks = rng.integers(2, size=len(_BLOCK_GENES))
+            genes = zip(_BLOCK_GENES, picks, strict=True)
+            blocks.append(Block(**{gene: getattr(two if pick else one, gene) for gene, pick in genes}))
+        picks = rng.integers(2, size=len(_GLOBAL_GENES))
+        bits = {gene: getattr(b if pick else a, gene) for gene, pick in zip(_GLOBAL_GENES, picks, strict=True)}
+        return self._genotype(tuple(blocks), bits)
+
+    def contains(self, genotype: Genotype) -> bool:
+        """True when every gene of the genotype is one of this space."""
+        return self.why_not(genotype) is None
+
+    def why_not(self, genotype: Genotype) -> str | None:
+        """The first gene that is not of this space, or None."""
+        if len(genotype.blocks) != self.blocks:
+            return f"blocks: {len(genotype.blocks)}, allowed: {self.blocks}"
+        for key in ("embedding_dim", "layer_norm"):
+            if getattr(genotype, key) != getattr(self, key):
+                return f"{key}: {getattr(genotype, key)}, allowed: {getattr(self, key)}"
+        for index, gene in self._genes():
+            holder = genotype if index is None else genotype.blocks[index]
+            place, sources = (gene, 1) if index is None else (f"blocks.{index}.{gene}", index + 1)
+            value, values = getattr(holder, gene), self._gene(gene, sources)
+            if values is not None and value not in values:
+                return f"{place}: {value}, allowed: {', '.join(str(v) for v in values)}"
+            if values is None and not 1 <= len(value) <= self.max_fan_in:
+                return f"{place}: {len(value)} sources, allowed: 1 to {self.max_fan_in}"
+        return None
+
+    def input_sets(self, block: int) -> list[tuple[int, ...]]:
+        """Every allowed set of sources of a block (0-based), smallest first."""
+        sources = range(block + 1)
+        return [s for k in range(1, min(block + 1, self.max_fan_in) + 1) for s in combinations(sources, k)]
+
+    def _require(self, genotype: Genotype) -> None:
+        problem = self.why_not(genotype)
+        if problem:
+            raise ConfigError(f"genotype is not of space {self.name}: {problem}")
+
+
+def load_space(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Space:
+    """A space by shipped name or by path; `overrides` are dotted keys, as `--set` gives them.
+
+    Raises:
+        ConfigError: no such space, unknown key or value out of range; one line.
+    """
+    path = resolve("spaces", name_or_path)
+    tree = read_yaml(path)
+    for key, value in (overrides or {}).items():
+        set_dotted(tree, key, value)
+    tree.setdefault("name", path.stem)
+    return validate(Space, tree, str(path))

@@ -1,0 +1,108 @@
+"""Genotypes: JSON round trip, canonical form by hand, digests, published NASRecNets, refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pimsim.errors import ConfigError
+from supernet.genotype import Block, Genotype
+from supernet.space import load_space
+
+GOLDEN = Path(__file__).parents[2] / ".." / "shared" / "golden" / "nasrec"
+
+
+def fc(inputs, dim=16, sparse=(0,), fields=8, **genes):
+    sizes = {"dense_dim": dim, "sparse_dim": fields}
+    return Block(dense_op="fc", sparse_op="efc", dense_inputs=inputs, sparse_inputs=sparse, **sizes, **genes)
+
+
+def test_json_round_trip_of_every_space():
+    for name in ("tiny", "quickstart", "nasrec_small"):
+        space, rng = load_space(name), np.random.default_rng(1)
+        for _ in range(20):
+            genotype = space.sample(rng)
+            assert Genotype.from_json(genotype.to_json()) == genotype
+            assert Genotype.from_json(genotype.canonical().to_json()) == genotype.canonical()
+
+
+def test_dead_block_is_dropped_and_inputs_are_renumbered():
+    genotype = Genotype(space="x", blocks=(fc((0,)), fc((0, 1), dim=32), fc((2, 0), sparse=(2,))))
+    canonical = genotype.canonical()  # block 1's dense output is read by block 2, nobody reads its sparse output
+    assert [b.sparse_op for b in canonical.blocks] == [None, "efc", "efc"]
+    genotype = Genotype(space="x", blocks=(fc((0,)), fc((0,), dim=32), fc((2, 0), sparse=(2,))))
+    canonical = genotype.canonical()
+    assert len(canonical.blocks) == 2 and canonical.blocks[1].dense_inputs == (0, 1) and canonical.blocks[1].sparse_inputs == (1,)
+
+
+def test_sparse_and_dense_outputs_live_separately():
+    # Block 1 is read only for its fields, block 2 only for its dense vector.
+    genotype = Genotype(space="x", blocks=(fc((0,), fm=True), fc((0,), interact=True, fm=True), fc((2,), sparse=(1,))))
+    one, two, _ = genotype.canonical().blocks
+    assert one.dense_op is None and one.dense_dim == 0 and not one.fm and one.sparse_op == "efc"
+    assert two.dense_op == "fc" and not two.interact and two.fm and two.sparse_op == "efc"  # FM keeps the sparse operator alive
+
+
+def test_merger_keeps_the_dense_operator_alive():
+    genotype = Genotype(space="x", blocks=(fc((0,), interact=True, fm=True), fc((0,), sparse=(1,))))
+    one, _ = genotype.canonical().blocks
+    assert one.dense_op == "fc" and one.interact and not one.fm
+
+
+def test_digest_ignores_dead_genes_and_order_but_nothing_else():
+    base = Genotype(space="x", blocks=(fc((0,)), fc((0, 1))))
+    assert base.digest() == Genotype(space="y", blocks=(fc((0,), fields=4, interact=True), fc((1, 0)))).digest()
+    assert base.digest() == base.canonical().digest()
+    changed = [
+        base.model_copy(update={"weight_bits": 8}),
+        base.model_copy(update={"embedding_bits": 8}),
+        base.model_copy(update={"layer_norm": False}),
+        Genotype(space="x", blocks=(fc((0,), dim=32), fc((0, 1)))),
+        Genotype(space="x", blocks=(fc((0,)), fc((0, 1), fm=True))),
+    ]
+    assert len({g.digest() for g in [base, *changed]}) == 6
+
+
+def test_sum_is_symmetric_and_gating_is_not():
+    def pair(op, left, right):
+        last = Block(
+            dense_op=op, sparse_op="efc", dense_dim=8, sparse_dim=4, sparse_inputs=(0,), dense_left=left, dense_right=right
+        )
+        return Genotype(space="x", blocks=(fc((0,)), last)).digest()
+
+    assert pair("sum", 0, 1) == pair("sum", 1, 0)
+    assert pair("gating", 0, 1) != pair("gating", 1, 0)
+
+
+def test_canonical_is_idempotent_and_keeps_its_digest():
+    space, rng = load_space("nasrec_small"), np.random.default_rng(7)
+    for _ in range(100):
+        canonical = space.sample(rng).canonical()
+        assert canonical.canonical() == canonical
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="../shared/golden/nasrec is not here")
+def test_published_winner_has_one_dead_block():
+    genotype = Genotype.load(GOLDEN / "criteo_small.json")
+    assert len(genotype.blocks) == 7 and len(genotype.canonical().blocks) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "expected a JSON object"),
+        ("{", "not valid JSON"),
+        ('{"space": "x", "blocks": []}', "blocks"),
+        ('{"space": "x", "blocks": [{"dense_op": "fx", "sparse_op": null}]}', "did you mean 'fc'"),
+        ('{"space": "x", "bocks": []}', "blocks"),
+        ('{"space": "x", "blocks": [{"dense_op": "fc", "sparse_op": null, "dense_dim": 8, "dense_inputs": [1]}]}', "source 1"),
+        ('{"micro": [], "macro": [], "config": "autoctrl"}', "autoctr"),
+        ('{"micro": [{}], "macro": [{}], "config": "autoctr"}', "not a NASRecNet"),
+    ],
+)
+def test_bad_input_is_one_line(text, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        Genotype.from_json(text, "g.json")
+    assert "\n" not in str(error.value) and str(error.value).startswith("g.json")
