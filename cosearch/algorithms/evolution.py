@@ -4,11 +4,11 @@ After Real et al., *Regularized Evolution for Image Classifier Architecture Sear
 population, then generations of `children`; each child mutates the winner of a tournament among `sample` members drawn from the
 population; the children join the population and its oldest members leave, however good they are.
 
-With several objectives the winner of a tournament is the member of the lowest non-dominated rank within the population and, among
-those, the least crowded (Deb et al., NSGA-II, 2002). Aging may lose front members as parents; a share `elite` of the parents is
-therefore drawn from the front of everything told so far. `elite: 0` with `crossover: 0` is the published algorithm; on a
-tabulated problem of 390,625 points the defaults reach 0.89 of the true front's hypervolume in 240 candidates, the published algorithm 0.84,
-random search 0.56 (means of 8 seeds; `cosearch/testing/algorithms.py`).
+With several objectives the winner of a tournament is the member of the lowest non-dominated rank within the population and,
+among those, the least crowded (Deb et al., NSGA-II, 2002). Aging may lose front members as parents; a share `elite` of the
+parents is therefore drawn from the front of everything told so far. `elite: 0` with `crossover: 0` is the published
+algorithm. On a tabulated problem of 390,625 points (`cosearch/testing/algorithms.py`) the defaults reach 0.89 of the true
+front's hypervolume in 240 candidates, the published algorithm 0.84, random search 0.56 (means of 8 seeds).
 """
 
 from __future__ import annotations

@@ -1,0 +1,44 @@
+"""The figures of one candidate: what each is, its unit, and which way is better."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure: its label with the unit, and its sign as an objective (1 = smaller is better, -1 = larger is better)."""
+
+    label: str
+    sign: int = 1
+
+
+METRICS: dict[str, Metric] = {
+    "logloss": Metric("log loss"),
+    "auc": Metric("AUC", -1),
+    "latency_us": Metric("latency (us per batch)"),
+    "energy_uj": Metric("energy (uJ per sample)"),
+    "area_mm2": Metric("PIM area (mm2)"),
+    "power_w": Metric("power (W)"),
+    "throughput_samples_per_s": Metric("throughput (samples/s)", -1),
+    "macs": Metric("MACs per sample"),
+    "parameters": Metric("parameters"),
+}
+"""Everything a candidate is measured by, and every possible objective."""
+
+
+def objectives_of(metrics: dict[str, float | None], names: tuple[str, ...]) -> tuple[float, ...]:
+    """The objectives of one candidate, all to be minimised.
+
+    Raises:
+        ValueError: an objective that the device's model does not give.
+    """
+    values = []
+    for name in names:
+        value = metrics.get(name)
+        if value is None or not np.isfinite(value):
+            raise ValueError(f"objective {name!r} is {'not modelled' if value is None else value} for this candidate")
+        values.append(METRICS[name].sign * float(value))
+    return tuple(values)

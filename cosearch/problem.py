@@ -1,0 +1,134 @@
+"""A search as a YAML file: data, model space, hardware space, objectives, algorithm and training settings, as frozen specs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, PositiveInt, SerializeAsAny, field_validator, model_validator
+
+from cosearch.algorithms import AlgorithmSettings
+from cosearch.metrics import METRICS
+from pimsim import configs
+from pimsim.discovery import implementations
+from pimsim.errors import ConfigError, unknown_name
+from pimsim.spec.base import Spec, validate
+
+Choice = bool | int | float | str
+
+
+class FinalSection(Spec):
+    """What happens to the winner after the search."""
+
+    pick: Literal["logloss", "knee"] = "logloss"
+    """Which point of the front is retrained: the best supernet log loss, or the knee of the front."""
+    training: dict[str, Any] = Field(default_factory=dict)
+    """Settings of `supernet.final.FinalSettings`."""
+
+
+class Problem(Spec):
+    """One search."""
+
+    name: str
+    """Shown in reports."""
+    dataset: tuple[str, ...] = Field(min_length=1)
+    """Data sets in order of preference: the first one found is used."""
+    space: str
+    """Model space: a name under `configs/spaces/` or a file."""
+    device: str
+    """Base device: a name under `configs/devices/` or a file."""
+    hardware: dict[str, tuple[Choice, ...]]
+    """The hardware space: dotted keys of the device file, each with its choices."""
+    objectives: tuple[str, ...] = ("logloss", "latency_us", "energy_uj")
+    """Two or more metrics; each has its own better direction."""
+    algorithm: SerializeAsAny[AlgorithmSettings]
+    """The search algorithm, chosen by `name`, with its settings."""
+    batch: PositiveInt = 64
+    """Samples in one simulated batch."""
+    trace_samples: PositiveInt = 1024
+    """Samples of the training data whose embedding indices drive the simulator."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of everything."""
+    supernet: dict[str, Any] = Field(default_factory=dict)
+    """Settings of `supernet.training.TrainingSettings`."""
+    scoring: dict[str, Any] = Field(default_factory=dict)
+    """Settings of `supernet.scoring.ScoringSettings`."""
+    final: FinalSection = FinalSection()
+    """The winner's retraining."""
+
+    @classmethod
+    def model_for(cls, part: str, tree: Any) -> type[AlgorithmSettings] | None:
+        """The settings class that the section's own `name` asks for."""
+        if part != "algorithm" or not isinstance(tree, dict):
+            return None
+        found = implementations("cosearch.algorithms", "ALGORITHM").get(tree.get("name", ""))
+        return found.Settings if found else None
+
+    @field_validator("algorithm", mode="before")
+    @classmethod
+    def _discover_algorithm(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        found = implementations("cosearch.algorithms", "ALGORITHM")
+        if value.get("name") not in found:
+            raise ValueError(f"name: {unknown_name('algorithm', value.get('name'), found)}")
+        return found[value["name"]].Settings.model_validate(value)
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("hardware")
+    @classmethod
+    def _distinct_choices(cls, value: dict[str, tuple[Choice, ...]]) -> dict[str, tuple[Choice, ...]]:
+        for key, choices in value.items():
+            if not choices or len(set(map(repr, choices))) != len(choices):
+                raise ValueError(f"{key}: {list(choices)}: needs one or more distinct choices")
+        return value
+
+    @model_validator(mode="after")
+    def _known_objectives(self) -> Self:
+        for name in self.objectives:
+            if name not in METRICS:
+                raise ValueError(f"objectives: {unknown_name('metric', name, METRICS)}")
+        if len(set(self.objectives)) != len(self.objectives) or len(self.objectives) < 2:
+            raise ValueError(f"objectives: {list(self.objectives)}: needs two or more different metrics")
+        return self
+
+
+def load_problem(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> Problem:
+    """A search by shipped name or file, with dotted overrides; `hardware.dram.channels` replaces one gene's choices.
+
+    Raises:
+        ConfigError: one line with file, dotted key, value and what is allowed.
+    """
+    path = configs.resolve("searches", name_or_path)
+    tree = configs.read_yaml(path)
+    for key, value in (overrides or {}).items():
+        section, _, gene = key.partition(".")
+        if section == "hardware" and isinstance(tree.get("hardware"), dict):
+            tree["hardware"][gene] = value
+        else:
+            configs.set_dotted(tree, key, value)
+    problem = validate(Problem, tree, str(path))
+    for field in ("space", "device"):  # a path stands relative to the search file
+        beside = path.parent / getattr(problem, field)
+        if beside.suffix in {".yaml", ".yml"} and beside.is_file():
+            problem = problem.model_copy(update={field: str(beside)})
+    return problem
+
+
+def section_settings(model: type[Spec], problem: Problem, section: str, where: str = "search") -> Any:
+    """One of the settings sections (`supernet`, `scoring`, `final.training`) as the model its package asks for.
+
+    Raises:
+        ConfigError: unknown key or bad value, in one line.
+    """
+    tree: Any = problem
+    for part in section.split("."):
+        tree = getattr(tree, part)
+    try:
+        return validate(model, tree, "")
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {section}.{str(error).removeprefix(': ')}") from None
