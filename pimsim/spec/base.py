@@ -22,8 +22,15 @@ class Spec(BaseModel):
 
     def digest(self) -> str:
         """Sixteen hex digits that change with any value, and only with a value."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"source", "summary"}), sort_keys=True)
+        text = json.dumps(_values(self.model_dump(mode="json")), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _values(tree: Any) -> Any:
+    """A dumped spec without its prose."""
+    if isinstance(tree, dict):
+        return {key: _values(value) for key, value in tree.items() if key not in {"source", "summary"}}
+    return [_values(value) for value in tree] if isinstance(tree, list) else tree
 
 
 class Sourced(Spec):

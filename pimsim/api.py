@@ -1,0 +1,179 @@
+"""The doorway: load a device, simulate a workload on it."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+
+from pimsim import __version__
+from pimsim.dram.standard import resolve_organisation, resolve_timing
+from pimsim.energy.dram import background_power_mw, energy_per_command_pj
+from pimsim.engine.costs import CostCache
+from pimsim.engine.orchestrate import Span, critical_path, schedule
+from pimsim.errors import ConfigError, unknown_name
+from pimsim.graph import Workload
+from pimsim.report import OperatorRow, Report
+from pimsim.spec.device import DeviceSpec, load_device
+from pimsim.units.cost import OperatorCost, add_up
+
+__all__ = ["CostCache", "Report", "load_device", "load_workload", "simulate"]
+
+FIDELITIES = ("event",)
+POISSON_BATCHES = 512
+
+
+def simulate(
+    device: DeviceSpec,
+    workload: Workload,
+    batch: int | None = None,
+    fidelity: str = "event",
+    arrivals: str = "closed",
+    costs: CostCache | None = None,
+    seed: int = 0,
+) -> Report:
+    """Simulates a workload on a device.
+
+    Args:
+        device: The device.
+        workload: The operator graph with its index source.
+        batch: Samples per batch; the workload's own when None.
+        fidelity: `event`: every memory access is a command of the engine.
+        arrivals: `closed` (one batch after the other, each starts when the one before has ended) or `poisson:RATE` with RATE samples per
+            second arriving in batches.
+        costs: Cache of operator costs to share between calls.
+        seed: Seed of the arrival times.
+
+    Raises:
+        ConfigError: bad batch, fidelity, arrivals, or tables that do not fit.
+    """
+    if fidelity not in FIDELITIES:
+        raise ConfigError("--fidelity: " + unknown_name("fidelity", fidelity, FIDELITIES))
+    batch = workload.batch if batch is None else batch
+    if batch < 1:
+        raise ConfigError(f"--batch: {batch}: must be at least 1")
+    times = _arrival_times(arrivals, batch, seed)
+    cost = (costs or CostCache()).costs(workload, device, batch)
+    spans = schedule(workload, cost, times)
+    return _report(device, workload, batch, fidelity, arrivals, times, cost, spans, seed)
+
+
+def _arrival_times(arrivals: str, batch: int, seed: int) -> list[int]:
+    """Arrival times of batches in picoseconds."""
+    if arrivals == "closed":
+        return [0]
+    kind, _, rate = arrivals.partition(":")
+    try:
+        per_second = float(rate)
+    except ValueError:
+        per_second = 0.0
+    if kind != "poisson" or not 0 < per_second < float("inf"):
+        raise ConfigError(f"--arrivals: {arrivals!r}: expected closed or poisson:RATE with RATE > 0 in samples per second")
+    gaps = np.random.default_rng(np.random.SeedSequence(seed)).exponential(1e12 * batch / per_second, POISSON_BATCHES)
+    return [int(t) for t in np.cumsum(gaps)]
+
+
+def _report(
+    device: DeviceSpec,
+    workload: Workload,
+    batch: int,
+    fidelity: str,
+    arrivals: str,
+    times: list[int],
+    cost: dict[str, OperatorCost],
+    spans: list[dict[str, Span]],
+    seed: int,
+) -> Report:
+    ends = np.array([max(span.end_ps for span in one.values()) for one in spans])
+    latency_us = (ends - np.array(times)) / 1e6
+    elapsed_ps = max(int(ends.max()) - times[0], 1)
+    dynamic = add_up(*(c.energy_pj for c in cost.values()))
+    standing = _standing_pj(device, elapsed_ps / len(times))
+    per_sample = {part: value / batch / 1e6 for part, value in add_up(dynamic, standing).items()}
+    per_sample["total"] = sum(per_sample.values())
+    rows = _rows(workload, cost, spans[0])
+    moved = sum(c.external_bytes for c in cost.values()) * len(times)
+    worst = max(rows, key=lambda row: row.share)
+    return Report(
+        device=device.name,
+        workload=workload.name,
+        fidelity=fidelity,
+        batch=batch,
+        latency_us={"mean": float(latency_us.mean())} | {f"p{q}": float(np.percentile(latency_us, q)) for q in (50, 95, 99)},
+        throughput_samples_per_s=batch * len(times) / (elapsed_ps / 1e12),
+        energy_uj_per_sample=per_sample,
+        area_mm2=device.unit.area_mm2(device) if device.unit is not None else None,
+        power_w=per_sample["total"] * batch * len(times) / (elapsed_ps / 1e6),
+        bandwidth_gbps={"achieved": moved / (elapsed_ps / 1000), "peak": peak_gbps(device)},
+        bottleneck=f"{worst.name} on {worst.unit}, {worst.share:.0%} of the latency, limited by {worst.limited_by}",
+        operators=tuple(rows),
+        provenance={
+            "pimsim": __version__,
+            "python": platform.python_version(),
+            "device_digest": device.digest(),
+            "workload_digest": workload.digest(),
+            "arrivals": arrivals,
+            "seed": seed,
+        },
+    )
+
+
+def _rows(workload: Workload, cost: dict[str, OperatorCost], spans: dict[str, Span]) -> list[OperatorRow]:
+    critical = {span.name for span in critical_path(workload, spans)}
+    total = max(max(span.end_ps for span in spans.values()), 1) - min(span.ready_ps for span in spans.values())
+    rows = []
+    for item in workload.operators:
+        span, one = spans[item.name], cost[item.name]
+        rows.append(
+            OperatorRow(
+                name=item.name,
+                kind=item.op,
+                unit=one.unit,
+                latency_us=(span.end_ps - span.start_ps) / 1e6,
+                stall_us=(span.start_ps - span.ready_ps) / 1e6,
+                energy_uj=sum(one.energy_pj.values()) / 1e6,
+                share=(span.end_ps - span.ready_ps) / max(total, 1) if item.name in critical else 0.0,
+                limited_by=one.limited_by,
+            )
+        )
+    return rows
+
+
+def _standing_pj(device: DeviceSpec, elapsed_ps: float) -> dict[str, float]:
+    """Energy of standing power and refresh over a time, in picojoules."""
+    timing = resolve_timing(device.dram)
+    rank_count = device.dram.channels * device.dram.ranks
+    milliwatts = background_power_mw(device.dram) * rank_count
+    standing = {"dram_background": milliwatts * elapsed_ps / 1e3, "host_static": device.host.static_w * elapsed_ps}
+    if device.dram.controller.refresh == "on" and timing["nREFI"]:
+        refreshes = elapsed_ps / (timing["nREFI"] * timing["tCK_ps"]) * rank_count
+        standing["dram_refresh"] = refreshes * energy_per_command_pj(device.dram)["REF"]
+    return standing
+
+
+def peak_gbps(device: DeviceSpec) -> float:
+    """Peak bandwidth of the memory's external interface over all channels, in gigabytes per second."""
+    timing, organisation = resolve_timing(device.dram), resolve_organisation(device.dram)
+    return organisation.burst_bytes / (timing["nBL"] * timing["tCK_ps"] / 1000) * device.dram.channels
+
+
+def load_workload(name: str) -> Workload:
+    """A workload by name (from the `pimsim.workloads` entry points) or from a `.json` or `.yaml` file.
+
+    Raises:
+        ConfigError: unknown name or unreadable file.
+    """
+    from importlib.metadata import entry_points
+    from pathlib import Path
+
+    path = Path(name)
+    if path.suffix == ".json":
+        return Workload.load(path)
+    providers = [entry.load() for entry in entry_points(group="pimsim.workloads")]
+    if path.suffix in {".yaml", ".yml"}:
+        for provider in providers:
+            return provider.load(name)
+    for provider in providers:
+        if name in provider.names():
+            return provider.load(name)
+    raise ConfigError(unknown_name("workload", name, [n for provider in providers for n in provider.names()]))

@@ -1,0 +1,84 @@
+"""`pimsim run`: a model on a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pimsim.console import quiet, write_json
+
+if TYPE_CHECKING:
+    from pimsim.report import Report
+
+
+def run(
+    device: Annotated[str, typer.Option("--device", help="Device name (pimsim devices) or YAML file.")],
+    workload: Annotated[str, typer.Option("--workload", help="Workload name, .json or .yaml file.")],
+    batch: Annotated[int | None, typer.Option("--batch", help="Samples per batch [default: the workload's].")] = None,
+    fidelity: Annotated[str, typer.Option("--fidelity", help="event: every memory access is a command.")] = "event",
+    arrivals: Annotated[str, typer.Option("--arrivals", help="closed, or poisson:RATE in samples per second.")] = "closed",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a device key: dram.channels=4.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the arrival times.")] = 0,
+    out: Annotated[str | None, typer.Option("--out", help="Folder for the resolved device, the workload and the report.")] = None,
+    json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
+) -> None:
+    """Simulate a model on a device: latency, throughput, energy by part, area, bandwidth, and a table of operators."""
+    from pimsim.api import load_device, load_workload, simulate
+    from pimsim.configs import parse_override
+
+    spec = load_device(device, dict(parse_override(text) for text in set_ or []))
+    graph = load_workload(workload)
+    report = simulate(spec, graph, batch, fidelity, arrivals, seed=seed)
+    write_json(report.to_json(), json)
+    if out is not None:
+        _write_folder(out, spec, graph, report)
+    if not quiet(json):
+        _print(report)
+
+
+def _write_folder(out: str, spec, graph, report: Report) -> None:  # type: ignore[no-untyped-def]
+    from pathlib import Path
+
+    import yaml
+
+    from pimsim.errors import RunError
+
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "device.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        graph.save(folder / "workload.json")
+        write_json(report.to_json(), str(folder / "report.json"))
+    except OSError as error:
+        raise RunError(f"--out {out}: cannot be written: {error.strerror}") from None
+
+
+def _print(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    latency, energy = report.latency_us, report.energy_uj_per_sample
+    console.print(f"[bold]{report.workload}[/bold] on [bold]{report.device}[/bold], batch {report.batch}, {report.fidelity} fidelity")
+    if latency["p50"] == latency["p99"]:
+        console.print(f"latency     {latency['mean']:,.2f} us")
+    else:
+        console.print("latency     " + ", ".join(f"{name} {value:,.2f} us" for name, value in latency.items()))
+    console.print(f"throughput  {report.throughput_samples_per_s:,.0f} samples/s")
+    parts = ", ".join(f"{k} {v:.3f}" for k, v in sorted(energy.items(), key=lambda kv: -kv[1]) if k != "total")
+    console.print(f"energy      {energy['total']:.3f} uJ/sample ({parts})")
+    console.print(f"power       {report.power_w:.2f} W    area {'n/a' if report.area_mm2 is None else f'{report.area_mm2:.2f} mm2'}")
+    console.print(f"bandwidth   {report.bandwidth_gbps['achieved']:.1f} of {report.bandwidth_gbps['peak']:.1f} GB/s")
+    console.print(f"bottleneck  {report.bottleneck}")
+    table = Table("operator", "kind", "unit", "latency us", "stall us", "energy uJ", "share", "limited by", box=None, header_style="bold")
+    for column in table.columns[3:7]:
+        column.justify = "right"
+    for row in report.operators:
+        share = f"{row.share:.1%}" if row.share else ""
+        numbers = (f"{row.latency_us:.3f}", f"{row.stall_us:.3f}", f"{row.energy_uj:.3f}", share)
+        table.add_row(row.name, row.kind, row.unit, *numbers, row.limited_by)
+    console.print(table)
+
+
+COMMAND = run

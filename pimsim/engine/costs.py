@@ -1,0 +1,91 @@
+"""Which unit runs which operator, and a cache of what each operator costs on each device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pimsim.dram.standard import resolve_organisation
+from pimsim.errors import ConfigError
+from pimsim.graph import Gather, Input, MatMul, Primitive, Workload
+from pimsim.mapping.indices import draw_indices
+from pimsim.mapping.placement import place
+from pimsim.spec.device import DeviceSpec
+from pimsim.units import host
+from pimsim.units.cost import NO_WORK, OperatorCost
+
+
+class CostCache:
+    """Costs by (operator, device, batch, trace); share one over many simulations of similar models or devices."""
+
+    def __init__(self) -> None:
+        self._costs: dict[str, OperatorCost] = {}
+        self._traces: dict[str, Mapping[str, NDArray[np.int64]]] = {}
+        self.hits = 0
+        self.misses = 0
+
+    def costs(self, workload: Workload, device: DeviceSpec, batch: int) -> dict[str, OperatorCost]:
+        """Cost of every operator of a workload for one batch."""
+        on_host = [item for item in workload.operators if not _on_pim(item, device)]
+        resident = sum(item.weight_bytes for item in on_host) <= device.host.llc_bytes
+        device_key = device.digest()
+        found: dict[str, OperatorCost] = {}
+        for item in workload.operators:
+            trace_key = _trace_key(workload) if isinstance(item, Gather) else ""
+            shape = json.dumps(item.model_dump(mode="json", exclude={"name", "inputs"}), sort_keys=True)
+            key = f"{shape}|{device_key}|{batch}|{resident}|{trace_key}"
+            if key in self._costs:
+                self.hits += 1
+            else:
+                self.misses += 1
+                self._costs[key] = self._cost(item, workload, device, batch, resident)
+            found[item.name] = self._costs[key]
+        return found
+
+    def _cost(self, item: Primitive, workload: Workload, device: DeviceSpec, batch: int, resident: bool) -> OperatorCost:
+        if isinstance(item, Input):
+            return NO_WORK
+        if isinstance(item, Gather):
+            return self._gather(item, workload, device, batch)
+        if isinstance(item, MatMul) and _on_pim(item, device):
+            return device.unit.matmul(item, device, batch)  # type: ignore[union-attr]
+        return host.operator(item, device, batch, resident)
+
+    def _gather(self, item: Gather, workload: Workload, device: DeviceSpec, batch: int) -> OperatorCost:
+        """Look-ups in sample-major order: every table of sample 0, then of sample 1, and so on."""
+        key = f"{_trace_key(workload)}|{batch}"
+        if key not in self._traces:
+            self._traces = {key: draw_indices(workload, batch)}
+        indices = self._traces[key]
+        pooled = [np.asarray(indices[table.name])[:batch] for table in item.tables]
+        pooling = np.array([p.shape[1] for p in pooled])
+        index = np.concatenate(pooled, axis=1).reshape(-1).astype(np.int64)
+        table = np.tile(np.repeat(np.arange(len(pooled)), pooling), batch)
+        sample = np.repeat(np.arange(batch), pooling.sum())
+        policy = device.mapping.tables
+        organisation = resolve_organisation(device.dram)
+        stripes = getattr(device.unit, "units_per_channel", 1)
+        if policy == "striped" and device.mapping.embedding != "pim":
+            raise ConfigError("mapping.tables: 'striped': needs mapping.embedding = pim (allowed on the host: row, table)")
+        where = place(item.tables, policy, organisation, device.dram.channels, stripes).locate(table, index)
+        if device.mapping.embedding == "pim":
+            return device.unit.gather(item, device, batch, where, sample * len(pooled) + table)  # type: ignore[union-attr]
+        return host.gather(item, device, batch, where)
+
+
+def _on_pim(item: Primitive, device: DeviceSpec) -> bool:
+    """True when the mapping gives this operator to the units beside the memory."""
+    if isinstance(item, Gather):
+        return device.mapping.embedding == "pim"
+    return isinstance(item, MatMul) and device.mapping.matmul == "pim"
+
+
+def _trace_key(workload: Workload) -> str:
+    """Digest of where the indices come from; two workloads with equal keys and tables look up the same rows."""
+    source = workload.indices
+    text = json.dumps(source.model_dump(mode="json")) + (workload.folder or "" if source.kind == "file" else "")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

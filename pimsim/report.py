@@ -1,0 +1,62 @@
+"""What a simulation answers: latency, throughput, energy by part, area, bandwidth, and a table of operators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class OperatorRow:
+    """One operator of one batch.
+
+    Attributes:
+        name: Name in the graph.
+        kind: Primitive.
+        unit: `host`, `pim`, or `-`.
+        latency_us: Time from start to end for the batch.
+        stall_us: Time it was ready and waited for the host or the memory.
+        energy_uj: Dynamic energy for the batch.
+        share: Its latency and stall as a share of the batch's latency if it lies on the critical path, else 0.
+        limited_by: The term that set its latency.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    latency_us: float
+    stall_us: float
+    energy_uj: float
+    share: float
+    limited_by: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """Answer of one simulation; times in microseconds, energy in microjoules per sample.
+
+    `area_mm2` is the logic added beside the memory; None (not modelled) for a plain memory, whose die is not modelled.
+    """
+
+    device: str
+    workload: str
+    fidelity: str
+    batch: int
+    latency_us: dict[str, float]
+    throughput_samples_per_s: float
+    energy_uj_per_sample: dict[str, float]
+    area_mm2: float | None
+    power_w: float
+    bandwidth_gbps: dict[str, float]
+    bottleneck: str
+    operators: tuple[OperatorRow, ...]
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `pimsim run --json` writes."""
+        from dataclasses import asdict
+
+        value = asdict(self)
+        value["operators"] = list(value["operators"])
+        value["area_mm2"] = "n/a" if self.area_mm2 is None else self.area_mm2
+        return value
