@@ -11,6 +11,7 @@ import numpy as np
 
 from cosearch.problem import Choice
 from pimsim.errors import ConfigError
+from pimsim.graph import Gather, MatMul, Table, Workload
 from pimsim.spec.device import DeviceSpec
 from supernet.genotype import Genotype
 
@@ -42,6 +43,16 @@ class Candidate:
         return cls(Genotype.model_validate(tree["model"]), tuple(sorted(tree["hardware"].items())))
 
 
+PROBE = Workload(
+    name="probe",
+    operators=(
+        Gather(name="embedding", tables=(Table(name="t", rows=16, dim=16),)),
+        MatMul(name="fc", inputs=("embedding",), out_features=16, in_features=16),
+    ),
+)
+"""One look-up and one small matrix: what no device of a combination can run is refused before it is proposed."""
+
+
 class HardwareSpace:
     """Choices for dotted keys of a base device. Combinations that make no valid device are never drawn.
 
@@ -61,14 +72,19 @@ class HardwareSpace:
                 self._check(key, choice)
 
     def _load(self, overrides: dict[str, Choice]) -> DeviceSpec:
-        from pimsim.api import load_device
+        """A device that runs the probe."""
+        from pimsim.api import load_device, simulate
 
-        return load_device(self.base, overrides)
+        device = load_device(self.base, overrides)
+        simulate(device, PROBE)
+        return device
 
     def _check(self, key: str, choice: Choice) -> None:
-        """A choice refused under its own key is a mistake in the file; refused for another reason, it may fit a combination."""
+        """A choice that no file could hold is a mistake; one that only the rest of the device refuses may fit elsewhere."""
+        from pimsim.api import load_device
+
         try:
-            self._load({key: choice})
+            load_device(self.base, {key: choice})
         except ConfigError as error:
             if f": {key}: " in str(error):
                 raise ConfigError(f"hardware.{key}: {str(error).rpartition(f': {key}: ')[2]}") from None

@@ -1,7 +1,8 @@
 """The search loop: ask a generation, evaluate it on the workers, store every trial as it finishes, tell, repeat.
 
-Resuming is replaying: the loop asks the algorithm from the beginning and takes the results of trials that are already stored instead
-of evaluating them. The algorithm's state is therefore never saved, and a resumed run cannot differ from an uninterrupted one.
+Resuming is replaying: the loop asks the algorithm from the beginning and takes the results of trials that are already
+stored instead of evaluating them. The algorithm's state is therefore never saved, and a resumed run cannot differ from an
+uninterrupted one.
 """
 
 from __future__ import annotations
