@@ -1,0 +1,165 @@
+"""Lowering of a DRAM specification to integer tables: the constraint list of one channel as NumPy arrays.
+
+Multi-cycle commands: a constraint counts between the last cycles of both commands, and a command is recorded at its first cycle, so a
+preceding command of k cycles adds k - 1 clocks and a following one takes k - 1 off. It also occupies its command bus for k clocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pimsim.dram.standard import (
+    COLUMN_COMMANDS,
+    ROW_COMMANDS,
+    Command,
+    Constraint,
+    Standard,
+    evaluate,
+    resolve_organisation,
+    resolve_timing,
+    standard_of,
+)
+from pimsim.errors import ConfigError
+from pimsim.spec.dram import DramSpec
+
+IntArray = NDArray[np.int64]
+
+CHANNEL, RANK, SIBLING, BANKGROUP, BANK = range(5)
+SCOPES = {"channel": CHANNEL, "rank": RANK, "bankgroup": BANKGROUP, "bank": BANK}
+SCHEDULERS = {"frfcfs": 0, "frfcfs-row-hit": 1, "fcfs": 2}
+ALL_BANK = (Command.PREA, Command.REF)
+OPEN_PAGE = (Command.ACT, Command.PRE, Command.RD, Command.WR)
+
+
+class ChannelTables(NamedTuple):
+    """One channel as arrays.
+
+    Attributes:
+        constraints: (n, 5) rows of scope, following command, latency in clocks, window, window slot (-1 when window is 1), ordered by
+            preceding command.
+        start: (commands + 1,) first row of each preceding command.
+        shape: (ranks, bank groups of all ranks, banks of all ranks, window slots, longest window).
+        group: (banks,) bank group (over all ranks) of each bank.
+        rank: (banks,) rank of each bank.
+        options: scheduler, closed page, refresh, read queue, write queue, enter write mode at, leave it below, nREFI, read latency,
+            dual bus, column accesses after which the closed policy precharges.
+    """
+
+    constraints: IntArray
+    start: IntArray
+    shape: IntArray
+    group: IntArray
+    rank: IntArray
+    options: IntArray
+
+    def digest(self) -> str:
+        """Sixteen hex digits that change with any value."""
+        return hashlib.sha256(b"".join(array.tobytes() for array in self)).hexdigest()[:16]
+
+
+def _pairs(standard: Standard, timing: dict[str, int], constraint: Constraint) -> list[tuple[Command, Command, int]]:
+    nominal = evaluate(constraint.latency, timing)
+    cycles = standard.two_cycle
+    return [
+        (before, after, nominal + cycles.get(before, 1) - cycles.get(after, 1))
+        for before in constraint.preceding
+        for after in constraint.following
+    ]
+
+
+def _bus_constraints(standard: Standard) -> list[tuple[Command, Command, int]]:
+    buses = (ROW_COMMANDS, COLUMN_COMMANDS) if standard.dual_bus else (tuple(Command),)
+    return [(before, after, clocks) for before, clocks in standard.two_cycle.items() for bus in buses if before in bus for after in bus]
+
+
+def _rows(standard: Standard, timing: dict[str, int], ranks: int, used: set[Command]) -> dict[tuple[int, int, int, int], int]:
+    """Merged constraints as {(preceding, scope, following, window): latency}."""
+    rows: dict[tuple[int, int, int, int], int] = {}
+
+    def add(scope: int, before: Command, after: Command, latency: int, window: int) -> None:
+        if before not in used or after not in used or latency <= 0 or (scope == SIBLING and ranks == 1):
+            return
+        if scope == CHANNEL and ranks == 1:
+            scope = RANK
+        if scope in (BANKGROUP, BANK) and (before in ALL_BANK or after in ALL_BANK):
+            raise ConfigError(f"{standard.title}: a {before.name}-{after.name} constraint must be at rank level")
+        key = (int(before), scope, int(after), window)
+        rows[key] = max(rows.get(key, 0), latency)
+
+    for before, after, clocks in _bus_constraints(standard):
+        add(CHANNEL, before, after, clocks, 1)
+    for constraint in standard.constraints:
+        scope = SIBLING if constraint.sibling else SCOPES[constraint.level]
+        for before, after, latency in _pairs(standard, timing, constraint):
+            add(scope, before, after, latency, constraint.window)
+    return rows
+
+
+def used_commands(spec: DramSpec) -> set[Command]:
+    """Commands that a controller of this specification issues."""
+    used = set(OPEN_PAGE)
+    if spec.controller.refresh == "on":
+        used |= {Command.PREA, Command.REF}
+    if spec.controller.row_policy == "closed":
+        used |= {Command.RDA, Command.WRA}
+    return used
+
+
+def _watermarks(spec: DramSpec) -> tuple[int, int]:
+    """Write-queue sizes at which draining starts (at least) and stops (below); single precision, as Ramulator compares them."""
+    controller = spec.controller
+    if controller.write_low_watermark > controller.write_high_watermark:
+        raise ConfigError(
+            f"dram.controller.write_low_watermark: {controller.write_low_watermark}: must not exceed write_high_watermark"
+        )
+    size = np.float32(controller.write_queue)
+    high = float(np.float32(controller.write_high_watermark) * size)
+    low = float(np.float32(controller.write_low_watermark) * size)
+    return math.floor(high) + 1, max(math.ceil(low), 1)
+
+
+def lower(spec: DramSpec, all_commands: bool = False) -> ChannelTables:
+    """Tables of one channel.
+
+    Args:
+        spec: The memory.
+        all_commands: Keep the constraints of every command (command streams) instead of those that the controller issues.
+
+    Raises:
+        ConfigError: see `resolve_timing`.
+    """
+    standard, timing, organisation = standard_of(spec), resolve_timing(spec), resolve_organisation(spec)
+    used = set(Command) if all_commands else used_commands(spec)
+    rows = _rows(standard, timing, organisation.ranks, used)
+    ordered = sorted(rows)
+    constraints = np.full((len(ordered), 5), -1, np.int64)
+    windows = 0
+    for at, key in enumerate(ordered):
+        _, scope, after, window = key
+        constraints[at, :4] = scope, after, rows[key], window
+        if window > 1:
+            constraints[at, 4] = windows
+            windows += 1
+    before = np.array([key[0] for key in ordered], np.int64)
+    start = np.searchsorted(before, np.arange(len(Command) + 1)).astype(np.int64)
+    groups = organisation.ranks * organisation.bankgroups
+    bank = np.arange(organisation.banks)
+    longest = int(constraints[:, 3].max(initial=1))
+    enter, leave = _watermarks(spec)
+    controller = spec.controller
+    options = [
+        SCHEDULERS[controller.scheduler], controller.row_policy == "closed", controller.refresh == "on", controller.read_queue,
+        controller.write_queue, enter, leave, timing["nREFI"], evaluate(standard.read_latency, timing), standard.dual_bus, 1,
+    ]
+    return ChannelTables(
+        constraints=constraints, start=start,
+        shape=np.array([organisation.ranks, groups, organisation.banks, max(windows, 1), max(longest, 1)], np.int64),
+        group=(bank // organisation.banks_per_group).astype(np.int64),
+        rank=(bank // (organisation.banks_per_group * organisation.bankgroups)).astype(np.int64),
+        options=np.array(options, np.int64),
+    )
