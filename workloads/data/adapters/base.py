@@ -1,0 +1,98 @@
+"""What an adapter is: a frozen spec of settings that reads raw files into typed tables."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pimsim.configs import parse_override
+from pimsim.discovery import implementations
+from pimsim.errors import DataError, unknown_name
+from pimsim.spec.base import Spec, validate
+from workloads.data.tables import Tables
+
+
+class Adapter(Spec, ABC):
+    """A data set's raw format; the fields of a subclass are its settings."""
+
+    name: ClassVar[str]
+    """Name that a user types: the file name of the module."""
+    folder: ClassVar[str] = ""
+    """Folder of the raw files within the data root."""
+    files: ClassVar[tuple[str, ...]] = ()
+    """Raw files within the folder; none for a generated data set."""
+    version: ClassVar[int] = 1
+    """Goes up when the same raw files come to give other rows, so that older caches are not taken."""
+
+    def source_files(self, source: Path) -> list[Path]:
+        """The raw files at a source: the adapter's own in a folder, or the one file given."""
+        return [source] if self.files and source.is_file() else [source / name for name in self.files]
+
+    @abstractmethod
+    def read(self, source: Path) -> Tables:
+        """All rows of all splits.
+
+        Raises:
+            DataError: the raw files are malformed.
+        """
+
+
+def adapter(name: str) -> Adapter:
+    """An adapter with its settings from `name` or `name:setting=value,...`.
+
+    Raises:
+        DataError: unknown data set.
+        ConfigError: unknown or invalid setting.
+    """
+    kind, _, settings = name.partition(":")
+    found = implementations("workloads.data.adapters", "ADAPTER")
+    if kind not in found:
+        raise DataError(unknown_name("data set", kind, found))
+    pairs = [parse_override(part) for part in settings.split(",") if part]
+    return validate(found[kind], dict(pairs), f"data set {name!r}")
+
+
+def missing_files(chosen: Adapter, source: Path) -> list[Path]:
+    """Raw files of an adapter that are not at a source."""
+    return [path for path in chosen.source_files(source) if not path.is_file()]
+
+
+def read_table(path: Path, columns: list[str], header: bool = True, separator: str = ",", text: Collection[str] = ()) -> Any:
+    """Columns of a Parquet or delimited text file as a pyarrow table.
+
+    Args:
+        path: `.parquet`, else text.
+        columns: names that must be there; the names of all columns of a text file without header.
+        header: a text file's first line has the names.
+        separator: of a text file.
+        text: columns of a text file that are read as text whatever they look like.
+
+    Raises:
+        DataError: pyarrow missing, unreadable file, broken line (with its number), or missing column.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.csv
+        import pyarrow.parquet
+    except ImportError:
+        raise DataError(f"{path}: reading raw data needs pyarrow: pip install 'pim-cosearch[search]'") from None
+    try:
+        if path.suffix == ".parquet":
+            table = pa.parquet.read_table(path)
+        else:
+            table = pa.csv.read_csv(
+                path,
+                read_options=pa.csv.ReadOptions(column_names=None if header else columns),
+                parse_options=pa.csv.ParseOptions(delimiter=separator),
+                convert_options=pa.csv.ConvertOptions(
+                    strings_can_be_null=True, null_values=[""], column_types={name: pa.string() for name in text}
+                ),
+            )
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+    absent = [name for name in columns if name not in table.column_names]
+    if absent:
+        raise DataError(f"{path}: column {absent[0]!r} missing (found: {', '.join(table.column_names)})")
+    return table.select(columns)
