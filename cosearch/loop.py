@@ -12,12 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from cosearch.algorithms import Algorithm, Objectives
 from cosearch.candidate import Candidate
 from cosearch.metrics import objectives_of
-from cosearch.pareto import front_indices
 from cosearch.pool import Metrics, Outcome, Task, WorkerPool
 from cosearch.store import Trial, TrialStore
 from pimsim.errors import RunError
@@ -122,14 +119,6 @@ class Search:
 
 def _model_part(metrics: Metrics) -> Metrics:
     return {name: metrics[name] for name in MODEL_METRICS if name in metrics}
-
-
-def front_of(trials: list[Trial], objectives: tuple[str, ...]) -> list[Trial]:
-    """The non-dominated trials, by the first objective and then by id; of equal points only the first asked."""
-    good = sorted((t for t in trials if t.error is None), key=lambda t: t.id)
-    values = np.array([objectives_of(t.metrics, objectives) for t in good]).reshape(len(good), len(objectives))
-    front = [(tuple(values[i]), good[i]) for i in front_indices(values)]
-    return [trial for _, trial in sorted(front, key=lambda pair: (pair[0][0], pair[1].id))]
 
 
 class Deadline:

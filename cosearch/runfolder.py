@@ -98,6 +98,18 @@ def open_run(path: Path) -> RunFolder:
         raise RunError(str(error)) from None
 
 
+def is_running(path: Path) -> bool:
+    """True while a search writes the folder."""
+    try:
+        with (path / ".lock").open("r") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
 def _read_run_yaml(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise RunError(f"{path}: no such run folder")

@@ -11,7 +11,8 @@ import pytest
 
 from cosearch.algorithms.evolution import Evolution
 from cosearch.candidate import Candidate, HardwareSpace, JointSpace
-from cosearch.loop import Search, front_of
+from cosearch.fronts import front_of
+from cosearch.loop import Search
 from cosearch.pool import Metrics, WorkerPool
 from cosearch.store import Trial, TrialStore
 from pimsim.errors import ConfigError, RunError

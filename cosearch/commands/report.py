@@ -1,0 +1,25 @@
+"""`cosearch report`: writes report.html again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder.")]) -> None:
+    """Write report.html and pareto.csv from the trials stored so far, while a run goes on or after."""
+    from cosearch.fronts import write_pareto
+    from cosearch.report.page import write_report
+    from cosearch.runfolder import open_run
+    from cosearch.store import TrialStore
+
+    run = open_run(folder)
+    stored = TrialStore(folder, run.problem.objectives).finished()
+    trials = [stored[id] for id in sorted(stored)]
+    write_pareto(folder / "pareto.csv", trials, run.problem)
+    print(write_report(run, trials))
+
+
+COMMAND = report

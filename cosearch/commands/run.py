@@ -1,0 +1,60 @@
+"""`cosearch run`: the joint search."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def run(
+    search: Annotated[str, typer.Argument(help="Search file, or the name of a shipped one.")],
+    out: Annotated[Path, typer.Option("--out", help="Run folder; the same command again resumes.")],
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Worker processes; results do not depend on it.")] = 1,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a search key: algorithm.children=4.")] = None,
+    max_candidates: Annotated[int | None, typer.Option("--max-candidates", min=1, help="Candidates in all.")] = None,
+    max_minutes: Annotated[float | None, typer.Option("--max-minutes", help="Limit of the search's wall time.")] = None,
+    executor: Annotated[str, typer.Option("--executor", help="Where candidates are evaluated: local.")] = "local",
+) -> None:
+    """Search models and hardware together; resume by the same command."""
+    from cosearch.fronts import front_table
+    from cosearch.problem import load_problem
+    from cosearch.progress import Progress
+    from cosearch.run import Budget, run_search
+    from pimsim.configs import parse_override
+    from pimsim.errors import ConfigError, unknown_name
+
+    if executor != "local":
+        raise ConfigError("--executor: " + unknown_name("executor", executor, ("local",)))
+    if max_minutes is not None and not max_minutes > 0:
+        raise ConfigError(f"--max-minutes: {max_minutes}: must be above 0")
+    problem = load_problem(search, dict(parse_override(text) for text in set_ or []))
+    budget = Budget(jobs, max_candidates, max_minutes)
+    done = run_search(problem, out, budget, sys.argv, Progress())
+    print_front(front_table(done.trials, problem, done.picked), out, done.trials, done.picked)
+    if done.interrupted:
+        print(f"interrupted: {len(done.trials)} candidates kept; the same command goes on", file=sys.stderr)
+        raise SystemExit(130)
+
+
+def print_front(table: object, folder: Path, trials: list, picked: int | None) -> None:
+    """The Pareto table, the winner's test figures, and where the report lies."""
+    import json
+
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    failed = sum(t.error is not None for t in trials)
+    console.print(f"\n[bold]Pareto front[/bold] of {len(trials)} candidates" + (f" ({failed} failed)" if failed else ""))
+    console.print(table)
+    best = folder / "best" / "metrics.json"
+    if picked is not None and best.is_file():
+        test = json.loads(best.read_text(encoding="utf-8"))["test"]
+        figures = f"test AUC {test['auc']:.4f}, test log loss {test['logloss']:.4f}"
+        console.print(f"* trained alone: {figures}; exported to {folder / 'best'}", soft_wrap=True)
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+
+
+COMMAND = run

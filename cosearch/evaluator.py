@@ -1,0 +1,114 @@
+"""Measures a candidate: the supernet's score of its model, the simulator's report of the model on its device."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cosearch.candidate import Candidate
+from cosearch.pool import Metrics
+from cosearch.problem import Problem, section_settings
+from pimsim.graph import IndexSource, Workload
+from pimsim.report import Report
+from pimsim.spec.device import DeviceSpec
+from supernet.genotype import Genotype
+
+if TYPE_CHECKING:
+    from workloads.data import Dataset
+
+TRACE = "indices.npz"
+
+
+class CandidateEvaluator:
+    """Scores models with the run's supernet and costs them with the simulator.
+
+    The supernet's score of a model is a pure function of the model; the simulator's cost of an operator is cached per device.
+
+    Args:
+        problem: The search.
+        folder: Run folder, with a trained supernet in `supernet/` and the index trace.
+        dataset: Name of the data set in use.
+    """
+
+    def __init__(self, problem: Problem, folder: Path, dataset: str) -> None:
+        from pimsim.api import CostCache
+
+        self.problem, self.folder, self.dataset_name = problem, folder, dataset
+        self.costs = CostCache()
+
+    def evaluate(self, candidate: Candidate, known: Metrics) -> Metrics:
+        """Every metric of `cosearch.metrics.METRICS`."""
+        report = self.simulate(candidate)
+        score = known or self.score(candidate.model)
+        return {**score, **hardware_metrics(report), **self.model_sizes(candidate.model)}
+
+    def score(self, model: Genotype) -> Metrics:
+        """Validation log loss and AUC with the supernet's weights."""
+        score = self._scorer.score(model)
+        return {"logloss": float(score.logloss), "auc": float(score.auc)}
+
+    def simulate(self, candidate: Candidate) -> Report:
+        """The report of `pimsim run` for the exported model on the exported device."""
+        from pimsim.api import simulate
+
+        return simulate(self.device(candidate), self.workload(candidate), costs=self.costs)
+
+    def device(self, candidate: Candidate) -> DeviceSpec:
+        """The base device with the candidate's hardware genes."""
+        from pimsim.api import load_device
+
+        return load_device(self.problem.device, dict(candidate.hardware))
+
+    def workload(self, candidate: Candidate, folder: Path | None = None) -> Workload:
+        """The candidate's model as an operator graph over the run's index trace (or over the trace in another folder)."""
+        from supernet.lowering import to_workload
+
+        name = f"{self.problem.name}-{candidate.model.digest()}"
+        source = IndexSource(kind="file", path=TRACE)
+        workload = to_workload(candidate.model, self.dataset.schema, name, source, self.problem.batch)
+        return workload.model_copy(update={"folder": str(folder or self.folder)})
+
+    def model_sizes(self, model: Genotype) -> Metrics:
+        """Live multiply-accumulates per sample and live parameters, embedding tables included."""
+        from supernet.lowering import sizes
+
+        counted: dict[str, Any] = sizes(model, self.dataset.schema)
+        return {"macs": counted["macs"], "parameters": counted["parameters"]}
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data set, opened once."""
+        from workloads.data import open_dataset
+
+        return open_dataset(self.dataset_name)
+
+    @cached_property
+    def _scorer(self) -> Any:
+        from supernet.scoring import Scorer, ScoringSettings
+
+        settings = section_settings(ScoringSettings, self.problem, "scoring")
+        return Scorer(self.folder / "supernet", self.dataset, settings)
+
+
+def hardware_metrics(report: Report) -> Metrics:
+    """The simulator's share of the metrics."""
+    return {
+        "latency_us": report.latency_us["mean"],
+        "energy_uj": report.energy_uj_per_sample["total"],
+        "area_mm2": report.area_mm2,
+        "power_w": report.power_w,
+        "throughput_samples_per_s": report.throughput_samples_per_s,
+    }
+
+
+def write_trace(dataset: Dataset, samples: int, seed: int, path: Path) -> None:
+    """Writes the embedding indices that drive the simulator: consecutive training samples, at most once per run."""
+    import os
+
+    from workloads.indices.trace import save_npz, trace_from_split
+
+    if not path.exists():
+        draft = path.with_name(path.name + ".part")
+        save_npz(draft, trace_from_split(dataset.split("train"), dataset.schema, samples, seed=seed))
+        os.replace(draft, path)

@@ -1,0 +1,104 @@
+"""The front of a run, `pareto.csv`, and the pick of one point.
+
+The file holds no wall times and keeps a fixed order, so that equal runs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cosearch.metrics import METRICS, objectives_of
+from cosearch.pareto import front_indices, knee
+from cosearch.problem import Problem
+from cosearch.runfolder import write_atomic
+from cosearch.store import Trial
+from pimsim.errors import RunError
+
+FIRST = ("logloss", "auc", "latency_us", "energy_uj", "area_mm2", "macs", "parameters")
+LAST = ("power_w", "throughput_samples_per_s")
+MODEL_GENES = ("weight_bits", "embedding_bits", "embedding_dim")
+
+
+def front_of(trials: list[Trial], objectives: tuple[str, ...]) -> list[Trial]:
+    """The non-dominated trials, by the first objective and then by id; of equal points only the first asked."""
+    good = sorted((t for t in trials if t.error is None), key=lambda t: t.id)
+    values = np.array([objectives_of(t.metrics, objectives) for t in good]).reshape(len(good), len(objectives))
+    front = [(tuple(values[i]), good[i]) for i in front_indices(values)]
+    return [trial for _, trial in sorted(front, key=lambda pair: (pair[0][0], pair[1].id))]
+
+
+def pareto_rows(trials: list[Trial], problem: Problem) -> list[dict[str, Any]]:
+    """The front as flat rows, best log loss (first objective) first."""
+    rows = []
+    for trial in front_of(trials, problem.objectives):
+        row: dict[str, Any] = {"id": trial.id} | {name: trial.metrics.get(name) for name in FIRST}
+        row |= {"device": Path(problem.device).stem, "genotype_digest": trial.candidate.model.digest(), "digest": trial.digest}
+        row |= {name: getattr(trial.candidate.model, name) for name in MODEL_GENES}
+        row |= dict(trial.candidate.hardware)
+        rows.append(row | {name: trial.metrics.get(name) for name in LAST})
+    return rows
+
+
+def write_pareto(path: Path, trials: list[Trial], problem: Problem) -> list[dict[str, Any]]:
+    """Writes `pareto.csv` in one step; a float as the shortest text that reads back to it, `n/a` for what is not modelled."""
+    rows = pareto_rows(trials, problem)
+    empty = ["id", *FIRST, "device", "genotype_digest", "digest", *MODEL_GENES, *problem.hardware, *LAST]
+    names = list(rows[0]) if rows else empty
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([["n/a" if row[name] is None else row[name] for name in names] for row in rows])
+    write_atomic(path, text.getvalue())
+    return rows
+
+
+def pick_trial(trials: list[Trial], problem: Problem, pick: str) -> Trial:
+    """One trial: `logloss` (the front's best), `knee` (of the front), or any finished trial by its id.
+
+    Raises:
+        RunError: no such trial, one that failed, or no trial at all.
+    """
+    front = front_of(trials, problem.objectives)
+    if not front:
+        raise RunError("no finished candidate yet")
+    if pick == "logloss":
+        return min(front, key=lambda t: (t.metrics["logloss"], t.id))
+    if pick == "knee":
+        return front[knee(np.array([objectives_of(t.metrics, problem.objectives) for t in front]))]
+    by_id = {str(t.id): t for t in trials}
+    if pick not in by_id:
+        raise RunError(f"--pick {pick!r}: no such candidate (allowed: knee, logloss, or an id from 0 to {len(trials) - 1})")
+    if by_id[pick].error is not None:
+        raise RunError(f"--pick {pick}: this candidate could not be evaluated: {by_id[pick].error}")
+    return by_id[pick]
+
+
+def front_table(trials: list[Trial], problem: Problem, mark: int | None = None) -> Any:
+    """The front as a rich table for a terminal; `mark` stars one id."""
+    from rich.table import Table
+
+    shown = [*FIRST[:5], "macs"] + [name for name in problem.objectives if name not in FIRST]
+    table = Table("id", *(METRICS[name].label for name in shown), "bits w/e", "hardware", box=None, header_style="bold")
+    for column in table.columns[:-1]:
+        column.justify = "right"
+    short = {key: key.rpartition(".")[2] for key in problem.hardware}
+    for trial in front_of(trials, problem.objectives):
+        figures = [_figure(name, trial.metrics.get(name)) for name in shown]
+        model = trial.candidate.model
+        varied = [f"{short[key]}={value}" for key, value in trial.candidate.hardware if len(problem.hardware[key]) > 1]
+        name = f"{trial.id}*" if trial.id == mark else str(trial.id)
+        table.add_row(name, *figures, f"{model.weight_bits}/{model.embedding_bits}", " ".join(varied))
+    return table
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    if name in ("logloss", "auc"):
+        return f"{value:.4f}"
+    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:.3g}"

@@ -1,0 +1,198 @@
+"""`cosearch run` from beginning to end: data, supernet, index trace, search, front, the winner trained alone, report."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cosearch.candidate import HardwareSpace, JointSpace
+from cosearch.evaluator import TRACE, CandidateEvaluator, write_trace
+from cosearch.export import export_winner
+from cosearch.fronts import pick_trial, write_pareto
+from cosearch.interrupt import Interrupt
+from cosearch.loop import Deadline, Search
+from cosearch.pool import WorkerPool
+from cosearch.problem import Problem, section_settings
+from cosearch.progress import Progress
+from cosearch.report.page import write_report
+from cosearch.runfolder import RunFolder
+from cosearch.store import Trial, TrialStore
+from pimsim.discovery import implementation
+from pimsim.errors import DataError
+
+if TYPE_CHECKING:
+    from workloads.data import Dataset
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a session may do.
+
+    Attributes:
+        jobs: Worker processes.
+        candidates: Candidates in all, instead of the search file's number.
+        minutes: Wall time of the search; None = no limit. Training the winner comes on top.
+    """
+
+    jobs: int = 1
+    candidates: int | None = None
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a session of a run ended with.
+
+    Attributes:
+        trials: Every finished trial.
+        picked: Id of the trial that was trained alone, or None when the session was interrupted.
+        interrupted: True when a signal ended the search early.
+    """
+
+    trials: list[Trial]
+    picked: int | None
+    interrupted: bool
+
+
+def run_search(problem: Problem, folder: Path, budget: Budget, argv: list[str], progress: Progress) -> Finished:
+    """Runs a search in a folder, or takes it up where it stopped.
+
+    Raises:
+        PimsimError: bad input, in one line.
+    """
+    from supernet.scoring import ScoringSettings
+
+    from supernet.space import load_space
+
+    section_settings(ScoringSettings, problem, "scoring")  # said before minutes of training, not after
+    space = load_space(problem.space)
+    hardware = HardwareSpace(problem.device, problem.hardware)
+    dataset = choose_dataset(problem, progress)
+    run = RunFolder(folder, problem, _resolved(dataset, space, hardware))
+    run.begin(argv)
+    train(run, space, dataset, progress)
+    write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
+    with Interrupt() as interrupt:
+        trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
+    write_pareto(folder / "pareto.csv", trials, problem)
+    if interrupt.requested or not trials:
+        write_report(run, trials)
+        return Finished(trials, None, interrupt.requested)
+    winner = pick_trial(trials, problem, problem.final.pick)
+    export_winner(run, winner, dataset, progress)
+    write_report(run, trials)
+    return Finished(trials, winner.id, False)
+
+
+def choose_dataset(problem: Problem, progress: Progress) -> Dataset:
+    """The first data set of the problem's list that is there; says which and where.
+
+    Raises:
+        DataError: none is there.
+    """
+    from workloads.data import data_root, find_dataset, open_dataset
+
+    name = find_dataset(problem.dataset)
+    synthetic = name.partition(":")[0] == "synthetic"
+    missing = problem.dataset[: problem.dataset.index(name)]
+    if synthetic:
+        why = f" ({', '.join(missing)} not found in {data_root()})" if missing else ""
+        progress.say(f"data: the synthetic click log with planted interactions{why}")
+    else:
+        progress.say(f"data: {name} found at {data_root()}")
+    dataset = open_dataset(name, progress.say)
+    rows = ", ".join(f"{count:,} {split}" for split, count in dataset.rows.items())
+    progress.say(f"data: {rows} rows; {len(dataset.schema.sparse)} sparse and {len(dataset.schema.dense)} dense fields")
+    if not dataset.schema.sparse:
+        raise DataError(f"{name}: no sparse fields; a recommender needs at least one")
+    return dataset
+
+
+def _resolved(dataset: Dataset, space: Any, hardware: HardwareSpace) -> dict[str, Any]:
+    """What the names of the search file mean here and now."""
+    from pimsim.api import load_device
+
+    return {
+        "dataset": dataset.name,
+        "dataset_digest": dataset.digest,
+        "space_digest": space.digest(),
+        "device_digest": load_device(hardware.base).digest(),
+    }
+
+
+def train(run: RunFolder, space: Any, dataset: Dataset, progress: Progress) -> None:
+    """Trains the run's supernet, or finds it trained."""
+    from supernet.training import TrainingSettings, train_supernet
+
+    settings = section_settings(TrainingSettings, run.problem, "supernet")
+    with Steps(progress, "supernet") as steps:
+        train_supernet(space, dataset, settings, run.path / "supernet", steps)
+
+
+def _search(run: RunFolder, space: JointSpace, budget: Budget, interrupt: Interrupt, progress: Progress) -> list[Trial]:
+    problem = run.problem
+    kind = implementation("cosearch.algorithms", "ALGORITHM", "algorithm", problem.algorithm.name)
+    total = budget.candidates or problem.algorithm.candidates
+    deadline = Deadline(budget.minutes)
+    evaluator = functools.partial(CandidateEvaluator, problem, run.path, run.resolved["dataset"])
+    pool = WorkerPool(evaluator, budget.jobs)
+    store = TrialStore(run.path, problem.objectives, create=True)
+    with progress.phase("search", total, done=0) as update:
+        search = Search(
+            algorithm=kind(space, problem.algorithm, problem.seed),
+            store=store,
+            pool=pool,
+            objectives=problem.objectives,
+            choices=problem.hardware,
+            candidates=total,
+            stop=lambda: interrupt.requested or deadline.passed(),
+            finished=_reporter(update),
+        )
+        interrupt.gentle = True
+        try:
+            return search.run()
+        finally:
+            interrupt.gentle = False
+            pool.close()
+
+
+def _reporter(update: Callable[[int, str], None]) -> Callable[[Trial], None]:
+    """Counts finished trials and remembers the best log loss."""
+    count, failed, best = 0, 0, float("inf")
+
+    def finished(trial: Trial) -> None:
+        nonlocal count, failed, best
+        count += 1
+        failed += trial.error is not None
+        best = min(best, trial.metrics.get("logloss") or best)
+        remark = f"best log loss {best:.4f}" + (f", {failed} failed" if failed else "")
+        update(count, remark)
+
+    return finished
+
+
+class Steps:
+    """The progress callback of training: opens a bar at the first call, since only then the number of steps is known."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name = progress, name
+        self._phase: Any = None
+        self._update: Callable[[int, str], None] | None = None
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __call__(self, done: int, total: int, remark: str = "") -> None:
+        if self._update is None:
+            self._phase = self.progress.phase(self.name, total, done)
+            self._update = self._phase.__enter__()
+        self._update(done, remark)
+
+    def __exit__(self, *error: Any) -> None:
+        if self._phase is not None:
+            with suppress(Exception):
+                self._phase.__exit__(*error)
