@@ -56,6 +56,6 @@ def save_npz(path: Path, trace: Mapping[str, np.ndarray]) -> None:
     }
     try:
         with Path(path).open("wb") as handle:
-            np.savez_compressed(handle, **small)
+            np.savez_compressed(handle, allow_pickle=False, **small)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from None

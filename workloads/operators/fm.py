@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 from pydantic import PositiveInt
@@ -61,7 +62,7 @@ class FactorizationMachine(Operator):
                 Reduce(name=part, inputs=(origin,), elements_in=elements, elements_out=self.dim, activation_bits=bits)
             )
 
-        def pointwise(part: str, function: str, count: int, *origins: str) -> str:
+        def pointwise(part: str, function: Literal["square", "sub"], count: int, *origins: str) -> str:
             return builder.add(
                 Elementwise(
                     name=part, inputs=origins, function=function, elements=count, operands=len(origins), activation_bits=bits

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from pimsim.graph import Bits, Elementwise, IndexSource, Input, Reduce, Table, Workload, WorkloadBuilder
 from pimsim.spec.base import Spec
+from workloads.operators.base import Shape
 from workloads.operators.concat import Concat
 from workloads.operators.embedding import Embedding
 from workloads.operators.fc import FullyConnected
@@ -55,7 +56,8 @@ class DeepFm(Spec):
         embeddings = Embedding(tables=tables).lower(builder, "embedding")
         weights = Embedding(tables=linear).lower(builder, "linear")
         terms = [builder.add(Reduce(name="linear.sum", inputs=(weights,), elements_in=fields, elements_out=1))]
-        deep_inputs, shapes = [embeddings], [(fields, self.dim)]
+        deep_inputs = [embeddings]
+        shapes: list[Shape] = [(fields, self.dim)]
         if self.dense_features:
             dense = builder.add(Input(name="dense", elements=self.dense_features))
             first_order = FullyConnected(in_features=self.dense_features, out_features=1, activation="none")

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from pimsim.graph import Bits, IndexSource, Input, Table, Workload, WorkloadBuilder
 from pimsim.spec.base import Spec
+from workloads.operators.base import Shape
 from workloads.operators.concat import Concat
 from workloads.operators.dot_product import DotProduct
 from workloads.operators.embedding import Embedding
@@ -59,7 +60,7 @@ class Dlrm(Spec):
         dense = bottom.lower(builder, "bottom", [dense])
         fields, width = (len(tables), self.dim), self.bottom[-1]
         crossed = [dense, sparse]
-        shapes = ((width,), fields)
+        shapes: tuple[Shape, ...] = ((width,), fields)
         if self.interaction == "dot":
             pairs = len(tables) * (len(tables) + 1) // 2
             dot = DotProduct(dense_features=width, sparse_fields=len(tables), dim=self.dim, out_features=pairs)  # no projection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
@@ -12,7 +12,7 @@ from pimsim.errors import DataError
 from workloads.data.adapters.base import Adapter, read_table
 from workloads.data.adapters.criteo import DENSE, SPARSE
 from workloads.data.tables import Schema, Split, Tables
-from workloads.data.vocabulary import click_log, read_label
+from workloads.data.vocabulary import click_log, read_label, stratified_split
 
 
 class CriteoRank(Adapter):
@@ -41,9 +41,7 @@ class CriteoRank(Adapter):
         tables = click_log(table, label, {name: name for name in DENSE}, sparse, self.min_count, self.seed)
         return tables if self.ids == "vocabulary" else self._with_ranks(table, tables, label, str(path))
 
-    def _with_ranks(self, table: object, tables: Tables, label: np.ndarray, where: str) -> Tables:
-        from workloads.data.vocabulary import stratified_split
-
+    def _with_ranks(self, table: Any, tables: Tables, label: np.ndarray, where: str) -> Tables:
         for name in SPARSE:
             if table[name].null_count:
                 raise DataError(f"{where}: column {name!r}: {table[name].null_count} ids missing")

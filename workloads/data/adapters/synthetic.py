@@ -87,7 +87,8 @@ class Synthetic(Adapter):
             traits = [weights_rng.choice([-1.0, 1.0], sizes[i])[ids[:, i]] for i in triple]
             third += np.prod(traits, axis=0)
         parts = [_scaled(first, self.first_order_std), _scaled(second, self.pairs_std), _scaled(third, self.triples_std)]
-        probability = _sigmoid(sum(parts) + _offset(sum(parts), self.positive_rate))
+        logit = np.sum(parts, axis=0)
+        probability = _sigmoid(logit + _offset(logit, self.positive_rate))
         label = (label_rng.random(self.rows) < probability).astype(np.uint8)
         names = tuple(f"s{i}" for i in range(self.fields))
         schema = Schema(dense=tuple(f"d{i}" for i in range(self.dense)), sparse=names, cardinalities=tuple(int(n) for n in sizes))
