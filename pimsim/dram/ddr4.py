@@ -1,6 +1,7 @@
 """DDR4 SDRAM: ranks of four (x16: two) bank groups of four banks, one command bus, all-bank refresh.
 
-Timing names and values are those of Ramulator 2.1's presets, which follow JESD79-4; where they differ from JEDEC it is said in the source.
+Timing names and values are those of Ramulator 2.1's presets, which follow JESD79-4; where they differ from JEDEC it is said
+in the source.
 """
 
 from __future__ import annotations
@@ -52,20 +53,48 @@ def _organisation(density_mb: int, width: int, groups: int, rows: int) -> Organi
     return Organisation(density_mb, width, 64, bankgroups=groups, banks_per_group=4, rows=rows, columns=128, burst_bytes=64)
 
 
-def _bin(rate: int, tck_ps: int, cl: int, ras: int, cwl: int, ccdl: int, wr: int, rtp: int, wtrs: int, wtrl: int,
-         by_width: dict[int, dict[str, int]]) -> SpeedBin:
+def _bin(
+    rate: int,
+    tck_ps: int,
+    cl: int,
+    ras: int,
+    cwl: int,
+    ccdl: int,
+    wr: int,
+    rtp: int,
+    wtrs: int,
+    wtrl: int,
+    by_width: dict[int, dict[str, int]],
+) -> SpeedBin:
     timing = {
-        "nBL": 4, "nCL": cl, "nRCD": cl, "nRP": cl, "nRAS": ras, "nRC": ras + cl, "nWR": wr, "nRTP": rtp, "nCWL": cwl, "nCCDS": 4,
-        "nCCDL": ccdl, "nWTRS": wtrs, "nWTRL": wtrl, "nCS": 2, "tCK_ps": tck_ps,
+        "nBL": 4,
+        "nCL": cl,
+        "nRCD": cl,
+        "nRP": cl,
+        "nRAS": ras,
+        "nRC": ras + cl,
+        "nWR": wr,
+        "nRTP": rtp,
+        "nCWL": cwl,
+        "nCCDS": 4,
+        "nCCDL": ccdl,
+        "nWTRS": wtrs,
+        "nWTRL": wtrl,
+        "nCS": 2,
+        "tCK_ps": tck_ps,
     }
     return SpeedBin(rate, timing, JEDEC, by_width)
 
 
 WIDTH_2400 = {
-    4: {"nRRDS": 4, "nRRDL": 6, "nFAW": 16}, 8: {"nRRDS": 4, "nRRDL": 6, "nFAW": 26}, 16: {"nRRDS": 7, "nRRDL": 8, "nFAW": 36},
+    4: {"nRRDS": 4, "nRRDL": 6, "nFAW": 16},
+    8: {"nRRDS": 4, "nRRDL": 6, "nFAW": 26},
+    16: {"nRRDS": 7, "nRRDL": 8, "nFAW": 36},
 }
 WIDTH_3200 = {
-    4: {"nRRDS": 4, "nRRDL": 8, "nFAW": 16}, 8: {"nRRDS": 4, "nRRDL": 8, "nFAW": 34}, 16: {"nRRDS": 9, "nRRDL": 11, "nFAW": 48},
+    4: {"nRRDS": 4, "nRRDL": 8, "nFAW": 16},
+    8: {"nRRDS": 4, "nRRDL": 8, "nFAW": 34},
+    16: {"nRRDS": 9, "nRRDL": 11, "nFAW": 48},
 }
 MICRON = "DRAMsim3 DDR4_8Gb_x8_{rate}.ini (currents of Micron's 8 Gb x8 DDR4 data sheet), umd-memsys/DRAMsim3 2981759"
 SCOPE = "VDD currents only: no VPP (word-line pump), no termination, no I/O drivers"
@@ -90,10 +119,18 @@ STANDARD = Standard(
     refresh_ns={"nRFC": {4096: 260, 8192: 360, 16384: 550}, "nREFI": 7800},
     currents={
         ("8Gb_x8", "2400U"): Currents(
-            1.2, {"IDD0": 48, "IDD2N": 34, "IDD3N": 43, "IDD4R": 135, "IDD4W": 123, "IDD5AB": 250}, 8, SCOPE, MICRON.format(rate=2400)
+            1.2,
+            {"IDD0": 48, "IDD2N": 34, "IDD3N": 43, "IDD4R": 135, "IDD4W": 123, "IDD5AB": 250},
+            8,
+            SCOPE,
+            MICRON.format(rate=2400),
         ),
         ("8Gb_x8", "3200AA"): Currents(
-            1.2, {"IDD0": 57, "IDD2N": 37, "IDD3N": 52, "IDD4R": 168, "IDD4W": 150, "IDD5AB": 250}, 8, SCOPE, MICRON.format(rate=3200)
+            1.2,
+            {"IDD0": 57, "IDD2N": 37, "IDD3N": 52, "IDD4R": 168, "IDD4W": 150, "IDD5AB": 250},
+            8,
+            SCOPE,
+            MICRON.format(rate=3200),
         ),
     },
     source=JEDEC + "; nRFC of 8 Gb is Ramulator's 360 ns (JESD79-4C: 350 ns)",

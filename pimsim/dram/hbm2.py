@@ -49,9 +49,14 @@ CONSTRAINTS = (
     Constraint("bank", (PRE,), (REFPB,), "nRP"),
 )
 
-PRESETS = "JESD235 as in Ramulator 2.1's HBM2 presets (CMU-SAFARI/ramulator2 c5b1c3a, python/ramulator/dram/hbm2.py); nFAW 15 ns is its estimate"
+PRESETS = (
+    "JESD235 as in Ramulator 2.1's HBM2 presets (CMU-SAFARI/ramulator2 c5b1c3a, python/ramulator/dram/hbm2.py); "
+    "nFAW 15 ns is its estimate"
+)
 CURRENTS = Currents(
-    1.2, {"IDD0": 65, "IDD2N": 40, "IDD3N": 55, "IDD4R": 390, "IDD4W": 500, "IDD5AB": 250}, 128,
+    1.2,
+    {"IDD0": 65, "IDD2N": 40, "IDD3N": 55, "IDD4R": 390, "IDD4W": 500, "IDD5AB": 250},
+    128,
     "currents of a 128-bit legacy channel at 1 GHz, half of them charged to a 64-bit pseudo-channel; no I/O, PHY or interposer",
     "DRAMsim3 HBM2_8Gb_x128.ini (umd-memsys/DRAMsim3 2981759)",
 )
@@ -67,17 +72,60 @@ STANDARD = Standard(
     read_latency="nCL + nBL",
     organisations={"2Gb": _organisation(2048, 1 << 14), "4Gb": _organisation(4096, 1 << 15), "8Gb": _organisation(8192, 1 << 16)},
     speeds={
-        "1600": SpeedBin(1600, {
-            "nBL": 2, "nCL": 10, "nRCDRD": 10, "nRCDWR": 8, "nRP": 10, "nRAS": 24, "nRC": 34, "nWR": 12, "nRTPL": 4, "nCWL": 4, "nCCDS": 2,
-            "nCCDL": 4, "nWTRS": 5, "nWTRL": 6, "nRRDS": 4, "nRRDL": 4, "nFAW": 12, "tCK_ps": 1250,
-        }, PRESETS),
-        "2000": SpeedBin(2000, {
-            "nBL": 2, "nCL": 14, "nRCDRD": 14, "nRCDWR": 12, "nRP": 14, "nRAS": 34, "nRC": 48, "nWR": 16, "nRTPL": 5, "nCWL": 5, "nCCDS": 2,
-            "nCCDL": 4, "nWTRS": 6, "nWTRL": 8, "nRRDS": 4, "nRRDL": 4, "nFAW": 15, "tCK_ps": 1000,
-        }, PRESETS),
+        "1600": SpeedBin(
+            1600,
+            {
+                "nBL": 2,
+                "nCL": 10,
+                "nRCDRD": 10,
+                "nRCDWR": 8,
+                "nRP": 10,
+                "nRAS": 24,
+                "nRC": 34,
+                "nWR": 12,
+                "nRTPL": 4,
+                "nCWL": 4,
+                "nCCDS": 2,
+                "nCCDL": 4,
+                "nWTRS": 5,
+                "nWTRL": 6,
+                "nRRDS": 4,
+                "nRRDL": 4,
+                "nFAW": 12,
+                "tCK_ps": 1250,
+            },
+            PRESETS,
+        ),
+        "2000": SpeedBin(
+            2000,
+            {
+                "nBL": 2,
+                "nCL": 14,
+                "nRCDRD": 14,
+                "nRCDWR": 12,
+                "nRP": 14,
+                "nRAS": 34,
+                "nRC": 48,
+                "nWR": 16,
+                "nRTPL": 5,
+                "nCWL": 5,
+                "nCCDS": 2,
+                "nCCDL": 4,
+                "nWTRS": 6,
+                "nWTRL": 8,
+                "nRRDS": 4,
+                "nRRDL": 4,
+                "nFAW": 15,
+                "tCK_ps": 1000,
+            },
+            PRESETS,
+        ),
     },
     refresh_ns={
-        "nRFC": {2048: 160, 4096: 260, 8192: 350}, "nRFCpb": {2048: 160, 4096: 160, 8192: 160}, "nRREFD": 8, "nREFI": 3900,
+        "nRFC": {2048: 160, 4096: 260, 8192: 350},
+        "nRFCpb": {2048: 160, 4096: 160, 8192: 160},
+        "nRREFD": 8,
+        "nREFI": 3900,
         "nREFIpb": 3900 / 16,
     },
     currents={("4Gb", "2000"): CURRENTS, ("8Gb", "2000"): CURRENTS},

@@ -1,7 +1,7 @@
 """What a DRAM standard is: levels, commands, timing constraints, organisations, speed bins and currents, as data.
 
-A new standard is one new file in this folder that defines `STANDARD = Standard(...)`; discovery finds it by its file name. The engine
-knows none of them by name: it reads the constraint list, lowered to integer tables in `pimsim/engine/tables.py`.
+A new standard is one new file in this folder that defines `STANDARD = Standard(...)`; discovery finds it by its file name.
+The engine knows none of them by name: it reads the constraint list, lowered to integer tables in `pimsim/engine/tables.py`.
 """
 
 from __future__ import annotations
@@ -186,7 +186,9 @@ def standard_of(spec: DramSpec) -> Standard:
 def _preset(spec: DramSpec, kind: str) -> tuple[Organisation, SpeedBin]:
     standard = standard_of(spec)
     if spec.organisation not in standard.organisations:
-        raise ConfigError(unknown_name(f"{spec.standard} organisation (dram.organisation)", spec.organisation, standard.organisations))
+        raise ConfigError(
+            unknown_name(f"{spec.standard} organisation (dram.organisation)", spec.organisation, standard.organisations)
+        )
     if spec.speed not in standard.speeds:
         raise ConfigError(unknown_name(f"{spec.standard} speed bin (dram.speed)", spec.speed, standard.speeds))
     return standard.organisations[spec.organisation], standard.speeds[spec.speed]
@@ -221,7 +223,9 @@ def resolve_timing(spec: DramSpec) -> dict[str, int]:
         if timing.get(name, 1) < 1:
             raise ConfigError(f"dram.timing.{name}: {timing[name]}: must be at least 1")
     if spec.controller.refresh == "on" and timing["nREFI"] <= timing["nRFC"] + timing["nRC"]:
-        raise ConfigError(f"dram.timing.nREFI: {timing['nREFI']}: must exceed nRFC + nRC = {timing['nRFC'] + timing['nRC']} with refresh on")
+        raise ConfigError(
+            f"dram.timing.nREFI: {timing['nREFI']}: must exceed nRFC + nRC = {timing['nRFC'] + timing['nRC']} with refresh on"
+        )
     return timing
 
 

@@ -1,4 +1,4 @@
-"""Energy of DRAM commands and standing power from supply voltage and IDD currents, by the standard formulas (Micron TN-41-01, DRAMPower).
+"""Energy of DRAM commands and standing power from supply voltage and IDD currents (Micron TN-41-01, DRAMPower).
 
     ACT + PRE:  VDD * (IDD0 * nRC - IDD3N * nRAS - IDD2N * nRP) * tCK
     RD, WR:     VDD * (IDD4R - IDD3N) * nBL * tCK,  VDD * (IDD4W - IDD3N) * nBL * tCK
@@ -7,9 +7,11 @@
 
 each times the devices of a rank (channel width / width of the device that the currents belong to).
 
-Modelling decisions: ACT carries the energy of its PRE. Energy of moving bits off the device is `io_pj_per_bit` of the device file.
+Modelling decisions: ACT carries the energy of its PRE. Energy of moving bits off the device is `io_pj_per_bit` of the device
+file.
 
-Not modelled: word-line pump (IPP), termination, power-down, data-dependent energy. Each standard's `Currents.scope` says what else.
+Not modelled: word-line pump (IPP), termination, power-down, data-dependent energy. Each standard's `Currents.scope` says what
+else.
 """
 
 from __future__ import annotations
@@ -61,7 +63,11 @@ def command_energy_pj(spec: DramSpec) -> dict[str, float] | None:
     write = each * (idd["IDD4W"] - idd["IDD3N"]) * timing["nBL"]
     return {
         "ACT": each * (idd["IDD0"] * timing["nRC"] - idd["IDD3N"] * timing["nRAS"] - idd["IDD2N"] * timing["nRP"]),
-        "RD": read, "RDA": read, "WR": write, "WRA": write, "REF": each * (idd["IDD5AB"] - idd["IDD3N"]) * timing["nRFC"],
+        "RD": read,
+        "RDA": read,
+        "WR": write,
+        "WRA": write,
+        "REF": each * (idd["IDD5AB"] - idd["IDD3N"]) * timing["nRFC"],
     }
 
 
@@ -88,7 +94,7 @@ def background_power_mw(spec: DramSpec) -> tuple[float, float] | None:
 
 
 def energy_breakdown_nj(spec: DramSpec, activity: Activity) -> dict[str, float | None]:
-    """Energy by part in nanojoules; a part that is not modelled is None and left out of the total, which is None without currents."""
+    """Energy by part in nanojoules; a part that is not modelled is None and left out of the total (None without currents)."""
     parts: dict[str, float | None] = dict.fromkeys(PARTS)
     if spec.io_pj_per_bit is not None:
         parts["io"] = activity.bytes * 8 * spec.io_pj_per_bit * 1e-3

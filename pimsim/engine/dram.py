@@ -1,10 +1,10 @@
 """Replays memory requests on the command-level DRAM engine: one call, every channel simulated on its own.
 
 Modelling decisions:
-    * Requests are one burst each. They go to channels by the address map; each channel has its own controller and is offered at most
-      one request a clock, in order, from the clock of its arrival on; a full queue holds up the requests behind it.
-    * `cycles` is the first clock at which every request has been accepted and every read has returned its last beat. Writes that are
-      still queued then are issued afterwards and counted in commands and energy, not in `cycles`.
+    * Requests are one burst each. They go to channels by the address map; each channel has its own controller and is offered
+      at most one request a clock, in order, from the clock of its arrival on; a full queue holds up the requests behind it.
+    * `cycles` is the first clock at which every request has been accepted and every read has returned its last beat. Writes
+      that are still queued then are issued afterwards and counted in commands and energy, not in `cycles`.
     * A read of a burst that waits in the write queue is answered from there in one clock; a write to it is merged.
 
 Not modelled: the command bus shared by two pseudo-channels, refresh per bank, power-down, self-refresh, temperature, ECC.
@@ -65,10 +65,17 @@ def new_state(tables: ChannelTables, first_offer: int) -> ChannelState:
     bank_state = np.full((banks, 4), -1, np.int64)
     bank_state[:, 2:] = 0
     return ChannelState(
-        scalar=scalar, ready=np.zeros((nodes, len(Command)), np.int64), history=np.full((windows, nodes, longest), -(1 << 40), np.int64),
-        position=np.zeros((windows, nodes), np.int64), slot=np.zeros((slots, 9), np.int64), queue=np.full((2, banks, 4), -1, np.int64),
-        bank_state=bank_state, rank_state=np.zeros((ranks, 4), np.int64), active=np.zeros(banks, np.int64),
-        free=np.arange(slots, dtype=np.int64), maintenance=np.zeros(64 * ranks + 4 * banks, np.int64),
+        scalar=scalar,
+        ready=np.zeros((nodes, len(Command)), np.int64),
+        history=np.full((windows, nodes, longest), -(1 << 40), np.int64),
+        position=np.zeros((windows, nodes), np.int64),
+        slot=np.zeros((slots, 9), np.int64),
+        queue=np.full((2, banks, 4), -1, np.int64),
+        bank_state=bank_state,
+        rank_state=np.zeros((ranks, 4), np.int64),
+        active=np.zeros(banks, np.int64),
+        free=np.arange(slots, dtype=np.int64),
+        maintenance=np.zeros(64 * ranks + 4 * banks, np.int64),
         counts=np.zeros(len(Command), np.int64),
     )
 
@@ -152,7 +159,13 @@ class Channel(NamedTuple):
 
 
 def _run_channel(
-    tables: ChannelTables, bank: IntArray, row: IntArray, column: IntArray, is_write: NDArray[np.bool_], arrival: IntArray, interval: int,
+    tables: ChannelTables,
+    bank: IntArray,
+    row: IntArray,
+    column: IntArray,
+    is_write: NDArray[np.bool_],
+    arrival: IntArray,
+    interval: int,
     log_commands: bool,
 ) -> tuple[ChannelState, IntArray, IntArray, IntArray]:
     from pimsim.kernels import frfcfs
@@ -172,7 +185,11 @@ def _run_channel(
 
 
 def replay(
-    spec: DramSpec, address: NDArray[np.uint64], is_write: NDArray[np.bool_], arrival: NDArray[np.int64] | None = None, interval: int = 0,
+    spec: DramSpec,
+    address: NDArray[np.uint64],
+    is_write: NDArray[np.bool_],
+    arrival: NDArray[np.int64] | None = None,
+    interval: int = 0,
     log_commands: bool = False,
 ) -> ReplayResult:
     """Replays one-burst requests through the memory controllers of all channels.
@@ -224,7 +241,12 @@ def _warm(tables: ChannelTables) -> None:
 
 
 def _gather(
-    spec: DramSpec, organisation: Organisation, is_write: NDArray[np.bool_], channels: list[Channel], seconds: float, log_commands: bool
+    spec: DramSpec,
+    organisation: Organisation,
+    is_write: NDArray[np.bool_],
+    channels: list[Channel],
+    seconds: float,
+    log_commands: bool,
 ) -> ReplayResult:
     """Adds the channels up."""
     from pimsim.kernels import frfcfs as k
@@ -241,19 +263,34 @@ def _gather(
     last = int(cycles.max()) if n else 0
     commands = {command.name: int(counts[command]) for command in Command if counts[command] or command.name in _ALWAYS}
     activity = Activity(
-        commands=commands, rank_cycles=last * organisation.ranks * organisation.channels,
-        open_rank_cycles=sum(_open_rank_clocks(channel, last) for channel in channels), bytes=n * organisation.burst_bytes,
+        commands=commands,
+        rank_cycles=last * organisation.ranks * organisation.channels,
+        open_rank_cycles=sum(_open_rank_clocks(channel, last) for channel in channels),
+        bytes=n * organisation.burst_bytes,
     )
     seconds_simulated = last * timing["tCK_ps"] * 1e-12
     return ReplayResult(
-        requests=n, reads=reads, writes=writes, cycles=last, tck_ps=timing["tCK_ps"],
+        requests=n,
+        reads=reads,
+        writes=writes,
+        cycles=last,
+        tck_ps=timing["tCK_ps"],
         mean_read_latency_cycles=int(total[k.X_LATENCY]) / reads if reads else None,
         max_read_latency_cycles=int(max(c.state.scalar[k.X_MAX_LATENCY] for c in channels)) if reads else None,
-        row_hits=int(total[k.X_HITS]), row_misses=int(total[k.X_MISSES]), row_conflicts=int(total[k.X_CONFLICTS]),
-        forwarded=int(total[k.X_FORWARDED]), coalesced=int(total[k.X_COALESCED]), commands=commands, bytes=activity.bytes,
-        channel_cycles=cycles, arrived=arrived, departed=departed,
-        bandwidth_gbps=activity.bytes / seconds_simulated * 1e-9 if last else 0.0, peak_bandwidth_gbps=peak_bandwidth_gbps(spec),
-        energy_nj=energy_breakdown_nj(spec, activity), simulate_seconds=seconds,
+        row_hits=int(total[k.X_HITS]),
+        row_misses=int(total[k.X_MISSES]),
+        row_conflicts=int(total[k.X_CONFLICTS]),
+        forwarded=int(total[k.X_FORWARDED]),
+        coalesced=int(total[k.X_COALESCED]),
+        commands=commands,
+        bytes=activity.bytes,
+        channel_cycles=cycles,
+        arrived=arrived,
+        departed=departed,
+        bandwidth_gbps=activity.bytes / seconds_simulated * 1e-9 if last else 0.0,
+        peak_bandwidth_gbps=peak_bandwidth_gbps(spec),
+        energy_nj=energy_breakdown_nj(spec, activity),
+        simulate_seconds=seconds,
         command_log=_command_log(organisation, channels) if log_commands else None,
     )
 

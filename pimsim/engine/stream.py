@@ -3,8 +3,8 @@
 Modelling decisions:
     * One command a clock, in the order given, each at its earliest legal clock.
     * Bank -1 addresses all banks of the channel at once and counts as one activation in the activation window.
-    * When nREFI falls due before the next command, every bank is closed (PREA), refreshed (REF) and its row opened again; the stream
-      then goes on.
+    * When nREFI falls due before the next command, every bank is closed (PREA), refreshed (REF) and its row opened again; the
+      stream then goes on.
 
 Not modelled: two commands in one clock on the two buses of HBM.
 """
@@ -44,8 +44,8 @@ def issue_stream(spec: DramSpec, commands: NDArray[np.int64], column_gap: int | 
 
     Args:
         spec: The memory; `spec.controller.refresh` turns periodic refresh on or off.
-        commands: (n, 3) or (n, 4) int64 rows of command code (`Command`), bank within the channel (-1 = all banks at once), row (any
-            integer; kept to open it again after a refresh) and, optionally, the least clocks after the previous command.
+        commands: (n, 3) or (n, 4) int64 rows of command code (`Command`), bank within the channel (-1 = all banks at once),
+            row (any integer; kept to open it again after a refresh) and, optionally, the least clocks after the previous command.
         column_gap: Least clocks between two column commands, beside the constraint tables (a unit slower than the bank).
         begin: First clock at which a command may go.
 
@@ -68,9 +68,18 @@ def issue_stream(spec: DramSpec, commands: NDArray[np.int64], column_gap: int | 
     nodes = ranks + groups + banks
     clocks, counts = np.zeros(len(commands), np.int64), np.zeros(len(Command), np.int64)
     status, at = stream.issue(
-        tables, np.zeros((nodes, len(Command)), np.int64), np.full((windows, nodes, longest), -(1 << 40), np.int64),
-        np.zeros((windows, nodes), np.int64), np.full(banks, stream.CLOSED, np.int64), commands, column_gap or 0,
-        spec.controller.refresh == "on", timing["nREFI"], begin, clocks, counts,
+        tables,
+        np.zeros((nodes, len(Command)), np.int64),
+        np.full((windows, nodes, longest), -(1 << 40), np.int64),
+        np.zeros((windows, nodes), np.int64),
+        np.full(banks, stream.CLOSED, np.int64),
+        commands,
+        column_gap or 0,
+        spec.controller.refresh == "on",
+        timing["nREFI"],
+        begin,
+        clocks,
+        counts,
     )
     if status != stream.OK:
         code, bank = int(commands[at, 0]), int(commands[at, 1])

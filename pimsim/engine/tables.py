@@ -1,7 +1,8 @@
 """Lowering of a DRAM specification to integer tables: the constraint list of one channel as NumPy arrays.
 
-Multi-cycle commands: a constraint counts between the last cycles of both commands, and a command is recorded at its first cycle, so a
-preceding command of k cycles adds k - 1 clocks and a following one takes k - 1 off. It also occupies its command bus for k clocks.
+Multi-cycle commands: a constraint counts between the last cycles of both commands, and a command is recorded at its first
+cycle, so a preceding command of k cycles adds k - 1 clocks and a following one takes k - 1 off. It also occupies its command
+bus for k clocks.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ class ChannelTables(NamedTuple):
     """One channel as arrays.
 
     Attributes:
-        constraints: (n, 5) rows of scope, following command, latency in clocks, window, window slot (-1 when window is 1), ordered by
-            preceding command.
+        constraints: (n, 5) rows of scope, following command, latency in clocks, window, window slot (-1 when window is 1),
+            ordered by preceding command.
         start: (commands + 1,) first row of each preceding command.
         shape: (ranks, bank groups of all ranks, banks of all ranks, window slots, longest window).
         group: (banks,) bank group (over all ranks) of each bank.
         rank: (banks,) rank of each bank.
-        options: scheduler, closed page, refresh, read queue, write queue, enter write mode at, leave it below, nREFI, read latency,
-            dual bus, column accesses after which the closed policy precharges.
+        options: scheduler, closed page, refresh, read queue, write queue, enter write mode at, leave it below, nREFI, read
+            latency, dual bus, column accesses after which the closed policy precharges.
     """
 
     constraints: IntArray
@@ -74,7 +75,13 @@ def _pairs(standard: Standard, timing: dict[str, int], constraint: Constraint) -
 
 def _bus_constraints(standard: Standard) -> list[tuple[Command, Command, int]]:
     buses = (ROW_COMMANDS, COLUMN_COMMANDS) if standard.dual_bus else (tuple(Command),)
-    return [(before, after, clocks) for before, clocks in standard.two_cycle.items() for bus in buses if before in bus for after in bus]
+    return [
+        (before, after, clocks)
+        for before, clocks in standard.two_cycle.items()
+        for bus in buses
+        if before in bus
+        for after in bus
+    ]
 
 
 def _rows(standard: Standard, timing: dict[str, int], ranks: int, used: set[Command]) -> dict[tuple[int, int, int, int], int]:
@@ -153,11 +160,21 @@ def lower(spec: DramSpec, all_commands: bool = False) -> ChannelTables:
     enter, leave = _watermarks(spec)
     controller = spec.controller
     options = [
-        SCHEDULERS[controller.scheduler], controller.row_policy == "closed", controller.refresh == "on", controller.read_queue,
-        controller.write_queue, enter, leave, timing["nREFI"], evaluate(standard.read_latency, timing), standard.dual_bus, 1,
+        SCHEDULERS[controller.scheduler],
+        controller.row_policy == "closed",
+        controller.refresh == "on",
+        controller.read_queue,
+        controller.write_queue,
+        enter,
+        leave,
+        timing["nREFI"],
+        evaluate(standard.read_latency, timing),
+        standard.dual_bus,
+        1,
     ]
     return ChannelTables(
-        constraints=constraints, start=start,
+        constraints=constraints,
+        start=start,
         shape=np.array([organisation.ranks, groups, organisation.banks, max(windows, 1), max(longest, 1)], np.int64),
         group=(bank // organisation.banks_per_group).astype(np.int64),
         rank=(bank // (organisation.banks_per_group * organisation.bankgroups)).astype(np.int64),

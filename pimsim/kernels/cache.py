@@ -1,7 +1,7 @@
 """The disk cache of the compiled kernels, keyed by the digest of all kernel sources and the Numba version.
 
-Numba's own cache looks only at the file of the cached function: an edited function in *another* file that it calls would be served
-stale. Here any edit in this folder changes the folder name of the cache.
+Numba's own cache looks only at the file of the cached function: an edited function in *another* file that it calls would be
+served stale. Here any edit in this folder changes the folder name of the cache.
 """
 
 from __future__ import annotations

@@ -1,13 +1,14 @@
 """One channel behind a memory controller: event-driven, command by command, integer clocks only.
 
 The controller holds a read and a write queue, an *active buffer* of the requests whose ACT has been issued (one a bank), and a
-maintenance queue (refresh, and the precharges of the closed policy). Each clock the oldest ready request of the active buffer goes
-first, then maintenance, then - only while there is no maintenance - the oldest ready request of the read or the write queue. With two
-command buses a column command and a row command may go in the same clock. A request offered at clock c can be scheduled from c + 1.
+maintenance queue (refresh, and the precharges of the closed policy). Each clock the oldest ready request of the active buffer
+goes first, then maintenance, then - only while there is no maintenance - the oldest ready request of the read or the write
+queue. With two command buses a column command and a row command may go in the same clock. A request offered at clock c can be
+scheduled from c + 1.
 
-The loop jumps from event to event: it takes the earliest clock at which any candidate is ready, unless an arrival, a refresh or an
-injected precharge comes first. A bank offers at most two candidates of a queue: its oldest request to the open row, and its oldest
-request to any other row.
+The loop jumps from event to event: it takes the earliest clock at which any candidate is ready, unless an arrival, a refresh
+or an injected precharge comes first. A bank offers at most two candidates of a queue: its oldest request to the open row, and
+its oldest request to any other row.
 """
 
 from __future__ import annotations
@@ -28,8 +29,31 @@ B_ROW, B_ACTIVE, B_ACCESSES, B_INJECTED = range(4)
 # columns of `rank_state`
 R_OPEN, R_ACTIVE, R_SINCE, R_CLOCKS = range(4)
 # entries of `scalar`
-(X_NOW, X_PHASE, X_NEXT, X_OFFER, X_READS, X_WRITES, X_MODE, X_ACTIVE, X_REFRESH, X_MAINT_HEAD, X_MAINT, X_ACCEPTED, X_DEPARTED, X_HITS,
- X_MISSES, X_CONFLICTS, X_LATENCY, X_MAX_LATENCY, X_FORWARDED, X_COALESCED, X_LOG, X_FREE, X_LAST) = range(23)
+(
+    X_NOW,
+    X_PHASE,
+    X_NEXT,
+    X_OFFER,
+    X_READS,
+    X_WRITES,
+    X_MODE,
+    X_ACTIVE,
+    X_REFRESH,
+    X_MAINT_HEAD,
+    X_MAINT,
+    X_ACCEPTED,
+    X_DEPARTED,
+    X_HITS,
+    X_MISSES,
+    X_CONFLICTS,
+    X_LATENCY,
+    X_MAX_LATENCY,
+    X_FORWARDED,
+    X_COALESCED,
+    X_LOG,
+    X_FREE,
+    X_LAST,
+) = range(23)
 SCALARS = 23
 DONE, LOG_FULL, STUCK, MAINTENANCE_FULL = 0, 1, 2, 3
 
@@ -162,7 +186,7 @@ def _select_queue(q, scheduler, slot, queue, bank_state, ready, group, rank, ran
 
 @njit(cache=True)
 def _maintenance(entry, bank_state, rank_state, ready, group, rank, ranks, groups, now):
-    """Next command of the oldest maintenance request and its earliest clock; `entry` is a rank (refresh) or -1 - bank (precharge)."""
+    """Next command of the oldest maintenance request and its earliest clock; `entry`: a rank to refresh or -1 - bank to close."""
     if entry < 0:
         b = -1 - entry
         t = earliest(ready, PRE, rank[b], group[b], b, ranks, groups)
@@ -337,7 +361,11 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                     if col_t < t_best:
                         t_best, s_best, i_active = col_t, col_s, -1
                     if row_t < t_best or (
-                        row_t == t_best and row_s >= 0 and i_active < 0 and not dual and slot[row_s, S_ARRIVE] < slot[s_best, S_ARRIVE]
+                        row_t == t_best
+                        and row_s >= 0
+                        and i_active < 0
+                        and not dual
+                        and slot[row_s, S_ARRIVE] < slot[s_best, S_ARRIVE]
                     ):
                         t_best, s_best, i_active, is_row = row_t, row_s, -1, True
             if phase == 1:

@@ -1,7 +1,7 @@
 """In-order issue of a fixed command stream (processing-in-memory kernels) under the constraint tables, refresh included.
 
-Each command goes at the earliest legal clock after its predecessor. Bank -1 addresses every bank at once: it waits for the slowest of
-them and counts as *one* activation in the activation window of each rank (as in Samsung's HBM-PIM).
+Each command goes at the earliest legal clock after its predecessor. Bank -1 addresses every bank at once: it waits for the
+slowest of them and counts as *one* activation in the activation window of each rank (as in Samsung's HBM-PIM).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _record_all(constraints, start, ready, history, position, command, ranks, gr
 @njit(cache=True)
 def _issue(tables, ready, history, position, counts, open_row, command, b, row, clock):
     """Records one command and the state of its bank or banks."""
-    constraints, start, shape, group, rank, options = tables
+    constraints, start, shape, group, rank, _ = tables
     ranks, groups, banks = shape[0], shape[1], shape[2]
     counts[command] += 1
     if command == PREA or command == REF:
@@ -92,6 +92,7 @@ def _refresh(tables, ready, history, position, counts, open_row, clock, together
     any_open = False
     for b in range(banks):
         any_open |= saved[b] != CLOSED
+        together = together and saved[b] == saved[0]
     if any_open:
         clock = max(clock + 1, _earliest(ready, PREA, -1, rank, group, ranks, groups, banks))
         _issue(tables, ready, history, position, counts, open_row, PREA, -1, 0, clock)

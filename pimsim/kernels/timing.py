@@ -1,7 +1,7 @@
 """Earliest clocks of commands from the constraint tables: what every kernel shares.
 
-Nodes are numbered ranks first, then bank groups, then banks; `ready[node, command]` is the first clock at which no constraint at that
-node forbids the command. A command is legal at the maximum over its rank, bank group and bank.
+Nodes are numbered ranks first, then bank groups, then banks; `ready[node, command]` is the first clock at which no constraint
+at that node forbids the command. A command is legal at the maximum over its rank, bank group and bank.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def earliest(ready, command, rank, group, bank, ranks, groups):
 
 @njit(cache=True)
 def record(constraints, start, ready, history, position, command, rank, group, bank, ranks, groups, clock):
-    """Updates `ready` after `command` at `clock`. For commands of a whole rank, `group` and `bank` are ignored by their constraints."""
+    """Updates `ready` after `command` at `clock`. For commands of a whole rank, `group` and `bank` have no constraints."""
     for k in range(start[command], start[command + 1]):
         scope = constraints[k, 0]
         after = constraints[k, 1]

@@ -1,8 +1,9 @@
 """Address maps: which bits of a byte address select channel, rank, bank group, bank, row and column.
 
-A map is the order of the fields from the most significant down, joined by `-`, for example `row-bank-bankgroup-rank-column-channel`;
-below the last field lie the bytes of one burst. `bank^row` after a `;` XORs the bank with the low bits of the row (bank hashing), for
-example `row-bank-bankgroup-rank-column-channel;bank^row`. Some maps also have a name.
+A map is the order of the fields from the most significant down, joined by `-`, for example
+`row-bank-bankgroup-rank-column-channel`; below the last field lie the bytes of one burst. `bank^row` after a `;` XORs the
+bank with the low bits of the row (bank hashing), for example `row-bank-bankgroup-rank-column-channel;bank^row`. Some maps
+also have a name.
 """
 
 from __future__ import annotations
@@ -117,8 +118,12 @@ def address_map(text: str, organisation: Organisation) -> AddressMap:
     """
     order, hashes = _parse(text)
     sizes = {
-        "row": organisation.rows, "bank": organisation.banks_per_group, "bankgroup": organisation.bankgroups, "rank": organisation.ranks,
-        "column": organisation.columns, "channel": organisation.channels,
+        "row": organisation.rows,
+        "bank": organisation.banks_per_group,
+        "bankgroup": organisation.bankgroups,
+        "rank": organisation.ranks,
+        "column": organisation.columns,
+        "channel": organisation.channels,
     }
     for name, _ in hashes:
         if sizes[name] & (sizes[name] - 1):

@@ -1,0 +1,132 @@
+"""`pimsim replay`: a memory trace through the command-level DRAM engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pimsim.console import quiet, write_json
+
+if TYPE_CHECKING:
+    from pimsim.engine.dram import ReplayResult
+    from pimsim.trace import Trace
+
+SWITCHES = {"scheduler": ("frfcfs", "frfcfs-row-hit", "fcfs"), "row_policy": ("open", "closed"), "refresh": ("on", "off")}
+
+
+def replay(
+    trace: Annotated[Path, typer.Argument(help=".npz, Ramulator LD/ST or DRAMsim3 trace; text may be gzipped.")],
+    device: Annotated[str, typer.Option(help="Shipped device name or device file.")],
+    interval: Annotated[int, typer.Option(help="Request i not before clock i * N; 0 saturates.")] = 0,
+    scheduler: Annotated[str | None, typer.Option(help="frfcfs, frfcfs-row-hit or fcfs.")] = None,
+    row_policy: Annotated[str | None, typer.Option(help="open or closed.")] = None,
+    refresh: Annotated[str | None, typer.Option(help="on or off.")] = None,
+    map_name: Annotated[str | None, typer.Option("--map", help="Address map, by name or as an order of fields.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a device key: KEY=VALUE, for example dram.ranks=2.")
+    ] = None,
+    commands: Annotated[Path | None, typer.Option(help="Write every command to a CSV file.")] = None,
+    timeline: Annotated[Path | None, typer.Option(help="Write a Chrome/Perfetto timeline (.json.gz).")] = None,
+    json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
+) -> None:
+    """Replay a memory trace: cycles, latency, bandwidth, row hits, commands, energy."""
+    from pimsim.configs import parse_override
+    from pimsim.engine.dram import replay as run
+    from pimsim.errors import ConfigError, TraceError, unknown_name
+    from pimsim.spec.device import load_device
+    from pimsim.trace import read_trace
+    from pimsim.trace.commands import write_csv, write_timeline
+
+    overrides = dict(parse_override(text) for text in set_ or [])
+    for key, value in {"scheduler": scheduler, "row_policy": row_policy, "refresh": refresh}.items():
+        if value is None:
+            continue
+        if value not in SWITCHES[key]:
+            raise ConfigError(f"--{key.replace('_', '-')}: {unknown_name(key.replace('_', ' '), value, SWITCHES[key])}")
+        overrides[f"dram.controller.{key}"] = value
+    if map_name is not None:
+        overrides["dram.address_map"] = map_name
+    if interval < 0:
+        raise ConfigError(f"--interval {interval}: must not be negative")
+    spec = load_device(device, overrides)
+    requests = read_trace(trace)
+    try:
+        result = run(
+            spec.dram,
+            requests.address,
+            requests.is_write,
+            None if interval else requests.arrival_cycle,
+            interval,
+            log_commands=commands is not None or timeline is not None,
+        )
+    except TraceError as error:
+        raise TraceError(f"{trace}: {error}") from None
+    if commands is not None and result.command_log is not None:
+        write_csv(commands, result.command_log)
+    if timeline is not None and result.command_log is not None:
+        write_timeline(timeline, result.command_log, spec.dram)
+    summary = summarise(spec.name, result)
+    write_json(summary, json)
+    if not quiet(json):
+        _show(summary, requests, trace)
+
+
+def summarise(device: str, result: ReplayResult) -> dict[str, Any]:
+    """The JSON object of one replay; what is not modelled is `n/a`."""
+
+    def known(value: float | None) -> float | str:
+        return "n/a" if value is None else value
+
+    return {
+        "device": device,
+        "requests": result.requests,
+        "reads": result.reads,
+        "writes": result.writes,
+        "cycles": result.cycles,
+        "tck_ps": result.tck_ps,
+        "mean_read_latency_cycles": known(result.mean_read_latency_cycles),
+        "max_read_latency_cycles": known(result.max_read_latency_cycles),
+        "row_hits": result.row_hits,
+        "row_misses": result.row_misses,
+        "row_conflicts": result.row_conflicts,
+        "forwarded_reads": result.forwarded,
+        "coalesced_writes": result.coalesced,
+        "commands": result.commands,
+        "bytes": result.bytes,
+        "bandwidth_gbps": result.bandwidth_gbps,
+        "peak_bandwidth_gbps": result.peak_bandwidth_gbps,
+        "energy_nj": {part: known(nj) for part, nj in result.energy_nj.items()},
+        "simulate_seconds": result.simulate_seconds,
+    }
+
+
+def _show(summary: dict[str, Any], requests: Trace, path: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def text(value: float | str, form: str) -> str:
+        return value if isinstance(value, str) else format(value, form)
+
+    table = Table(
+        "quantity", "value", box=None, header_style="bold", title=f"{path.name} on {summary['device']}", title_justify="left"
+    )
+    time_us = summary["cycles"] * summary["tck_ps"] * 1e-6
+    rows = [
+        ("requests", f"{summary['requests']:,} ({summary['reads']:,} reads, {summary['writes']:,} writes)"),
+        ("time", f"{summary['cycles']:,} clocks = {time_us:,.3f} us"),
+        ("bandwidth", f"{summary['bandwidth_gbps']:.3f} of {summary['peak_bandwidth_gbps']:.3f} GB/s"),
+        ("mean read latency", text(summary["mean_read_latency_cycles"], ",.2f") + " clocks"),
+        ("max read latency", text(summary["max_read_latency_cycles"], ",") + " clocks"),
+        ("row hits / misses / conflicts", f"{summary['row_hits']:,} / {summary['row_misses']:,} / {summary['row_conflicts']:,}"),
+        ("commands", ", ".join(f"{name} {count:,}" for name, count in summary["commands"].items())),
+        *((f"energy, {part}", text(nj, ",.2f") + ("" if nj == "n/a" else " nJ")) for part, nj in summary["energy_nj"].items()),
+        ("simulated at", f"{len(requests.address) / max(summary['simulate_seconds'], 1e-9) / 1e3:,.0f} thousand requests/s"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+COMMAND = replay
