@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,20 +40,18 @@ class CandidateEvaluator:
 
     def evaluate(self, candidate: Candidate, known: Metrics) -> Metrics:
         """Every metric of `cosearch.metrics.METRICS`."""
-        report = self.simulate(candidate)
+        from pimsim.api import simulate
+
+        workload = self.workload(candidate.model)
+        report = simulate(self.device(candidate), workload, costs=self.costs)
         score = known or self.score(candidate.model)
-        return {**score, **hardware_metrics(report), **self.model_sizes(candidate.model)}
+        sizes = {"macs": workload.macs, "parameters": self.parameters(candidate.model)}
+        return {**score, **hardware_metrics(report), **sizes}
 
     def score(self, model: Genotype) -> Metrics:
         """Validation log loss and AUC with the supernet's weights."""
         score = self._scorer.score(model)
         return {"logloss": float(score.logloss), "auc": float(score.auc)}
-
-    def simulate(self, candidate: Candidate) -> Report:
-        """The report of `pimsim run` for the exported model on the exported device."""
-        from pimsim.api import simulate
-
-        return simulate(self.device(candidate), self.workload(candidate), costs=self.costs)
 
     def device(self, candidate: Candidate) -> DeviceSpec:
         """The base device with the candidate's hardware genes."""
@@ -60,21 +59,22 @@ class CandidateEvaluator:
 
         return load_device(self.problem.device, dict(candidate.hardware))
 
-    def workload(self, candidate: Candidate, folder: Path | None = None) -> Workload:
-        """The candidate's model as an operator graph over the run's index trace (or over the trace in another folder)."""
+    def workload(self, model: Genotype) -> Workload:
+        """A model as an operator graph over the run's index trace."""
         from supernet.lowering import to_workload
 
-        name = f"{self.problem.name}-{candidate.model.digest()}"
+        name = f"{self.problem.name}-{model.digest()}"
         source = IndexSource(kind="file", path=TRACE)
-        workload = to_workload(candidate.model, self.dataset.schema, name, source, self.problem.batch)
-        return workload.model_copy(update={"folder": str(folder or self.folder)})
+        workload = to_workload(model, self.dataset.schema, name, source, self.problem.batch)
+        return workload.model_copy(update={"folder": str(self.folder.resolve())})
 
-    def model_sizes(self, model: Genotype) -> Metrics:
-        """Live multiply-accumulates per sample and live parameters, embedding tables included."""
-        from supernet.lowering import sizes
+    def parameters(self, model: Genotype) -> int:
+        """Live parameters of the network, embedding tables excluded."""
+        from supernet.standalone import parameter_shapes
 
-        counted: dict[str, Any] = sizes(model, self.dataset.schema)
-        return {"macs": counted["macs"], "parameters": counted["parameters"]}
+        schema = self.dataset.schema
+        shapes = parameter_shapes(model.canonical().model_dump(mode="json"), len(schema.dense), len(schema.sparse))
+        return sum(prod(shape) for shape in shapes.values())
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -24,7 +24,7 @@ METRICS: dict[str, Metric] = {
     "power_w": Metric("power (W)"),
     "throughput_samples_per_s": Metric("throughput (samples/s)", -1),
     "macs": Metric("MACs per sample"),
-    "parameters": Metric("parameters"),
+    "parameters": Metric("parameters without tables"),
 }
 """Everything a candidate is measured by, and every possible objective."""
 

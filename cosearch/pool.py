@@ -132,7 +132,7 @@ class WorkerPool:
                 self._executor = None
         executor = ProcessPoolExecutor(self.jobs, get_context("spawn"), _start_worker, (self.factory,))
         before = {name: os.environ.get(name) for name in _THREADS}
-        os.environ.update(dict.fromkeys(_THREADS, "1"))  # the workers inherit these; libraries already loaded here do not notice
+        os.environ.update(dict.fromkeys(_THREADS, "1"))  # for the workers; libraries already loaded here do not notice
         try:
             future = executor.submit(_evaluate, task)
         finally:
@@ -163,9 +163,6 @@ def _start_worker(factory: Callable[[], Evaluator]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
     _worker = factory()
 
 

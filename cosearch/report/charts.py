@@ -39,10 +39,11 @@ def pareto_chart(trials: list[Trial], problem: Problem, picked: int | None) -> d
     colour = alt.value(GREY)
     if rest:
         scale = alt.Scale(scheme="viridis", type=_scale(rows, rest[0]))
-        colour = alt.Color(f"{rest[0]}:Q", title=METRICS[rest[0]].label, scale=scale)
+        legend = alt.Legend(titleLimit=400, gradientOpacity=1, orient="top", gradientLength=260, format=",.3~g")
+        colour = alt.Color(f"{rest[0]}:Q", title=METRICS[rest[0]].label, scale=scale, legend=legend)
     on_front, others = "datum.place == 'front'", "datum.place != 'front'"
     layers = [
-        base.transform_filter(others).mark_circle(size=32, opacity=0.35).encode(color=colour),
+        base.transform_filter(others).mark_circle(size=34, opacity=0.4).encode(color=colour),
         base.transform_filter(on_front).mark_circle(size=110, opacity=1, stroke=INK, strokeWidth=1.2).encode(color=colour),
         base.transform_filter(f"datum.id == {-1 if picked is None else picked}").mark_point(
             shape="circle", size=420, color=ACCENT, strokeWidth=2, filled=False
@@ -89,7 +90,7 @@ def _scale(rows: list[dict[str, Any]], name: str) -> str:
 
 def _finish(chart: Any, height: int) -> dict[str, Any]:
     """Full width, quiet axes."""
-    text = {"labelColor": INK, "titleColor": INK, "titleFontWeight": "normal"}
+    text = {"labelColor": INK, "titleColor": INK, "titleFontWeight": "normal", "labelFontSize": 11.5, "titleFontSize": 12.5}
     return (
         chart.properties(width="container", height=height)
         .configure(font="inherit", background="transparent")

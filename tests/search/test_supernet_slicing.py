@@ -1,0 +1,151 @@
+"""Slicing equals extraction; the supernet computes only what a network is; live operators match those of `workloads`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from supernet.genotype import Block, Genotype
+from supernet.model import Supernet, block_operators
+from supernet.space import load_space
+from supernet.standalone import Model, features, parameter_shapes
+
+SCHEMA = {"dense": ["d0", "d1", "d2"], "sparse": ["a", "b", "c", "d"], "cardinalities": [5, 6, 7, 8]}
+FULL = {"dense_operators": ["fc", "dot_product", "gating", "sum"], "blocks": 3}
+CASES = [
+    ("tiny", {}, SCHEMA),
+    ("tiny", {**FULL, "layer_norm": False}, SCHEMA),
+    ("tiny", {**FULL, "dense_dims": [4, 16, 32], "sparse_dims": [4, 6, 8]}, SCHEMA),  # 4 and 32: skipped projections
+    ("quickstart", {}, {**SCHEMA, "dense": []}),
+    ("nasrec_small", {}, SCHEMA),
+]
+
+
+def batch(schema, rows=6, seed=0):
+    rng = np.random.default_rng(seed)
+    dense = rng.standard_normal((rows, len(schema["dense"]))).astype(np.float32)
+    sparse = np.stack([rng.integers(n, size=rows) for n in schema["cardinalities"]], axis=1).astype(np.int32)
+    return torch.from_numpy(dense), torch.from_numpy(sparse)
+
+
+def randomise(supernet, seed=1):
+    """Distinct values everywhere, gains and biases included."""
+    generator = torch.Generator().manual_seed(seed)
+    for tensor in supernet.weights.values():
+        tensor.normal_(0.0, 0.3, generator=generator)
+    return supernet
+
+
+@pytest.mark.parametrize(("name", "overrides", "schema"), CASES)
+def test_slice_equals_extraction(name, overrides, schema):
+    space, rng = load_space(name, overrides), np.random.default_rng(11)
+    supernet = randomise(Supernet(space, schema))
+    dense, sparse = batch(schema)
+    for _ in range(60):
+        genotype = space.sample(rng)
+        model = supernet.extract(genotype)
+        canonical = genotype.canonical()
+        weights = supernet.parameters(canonical)
+        head_input = features(canonical.model_dump(mode="json"), weights, dense, model.embed(sparse))
+        logits = head_input @ weights["head.weight"][0] + weights["head.bias"]
+        torch.testing.assert_close(model(dense, sparse), logits, rtol=1e-5, atol=1e-5)
+
+
+def naive(genotype, model, dense, sparse):
+    """An un-canonicalised network, dead parts and all, evaluated block by block with the references of `workloads`."""
+    from supernet.blocks.base import places
+
+    weights = {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
+    vectors, sets = [dense.double().numpy()], [model.embed(sparse).detach().double().numpy()]
+
+    def run(name, place, sources):
+        operator, base = block_operators()[name].operator(place, 32, bias=False), f"blocks.{place.number - 1}.{name}"
+        parameters = {key: weights[f"{base}.{key}"] for key in operator.parameter_shapes()}
+        out = operator.reference(parameters, *sources)
+        flat = out.reshape(len(out), -1) if name == "interact" else out
+        axis = 1 if name == "efc" else -1
+        scaled = (flat - flat.mean(axis, keepdims=True)) / np.sqrt(flat.var(axis, keepdims=True) + 1e-5)
+        gain, shift = weights[f"{base}.norm.weight"], weights[f"{base}.norm.bias"]
+        if name == "efc":
+            gain, shift = gain[:, None], shift[:, None]
+        return (scaled * gain + shift).reshape(out.shape)
+
+    for place in places(genotype, len(SCHEMA["dense"]), len(SCHEMA["sparse"])):
+        block = place.block
+        x = np.concatenate([vectors[i] for i in block.dense_inputs], axis=1)
+        fields = np.concatenate([sets[i] for i in block.sparse_inputs], axis=1)
+        out = run(block.dense_op, place, (x,) if block.dense_op == "fc" else (x, fields))
+        out = np.maximum(out, 0) if block.dense_op == "fc" else out
+        own = np.maximum(run("efc", place, (fields,)), 0)
+        vectors.append(out + run("fm", place, (own,)) if block.fm else out)
+        sets.append(np.concatenate([own, run("interact", place, (out,))], axis=1) if block.interact else own)
+    head_input = np.concatenate([vectors[-1], sets[-1].reshape(len(dense), -1)], axis=1)
+    return head_input @ weights["head.weight"][0] + weights["head.bias"]
+
+
+def test_torch_equals_the_references_of_the_operators():
+    # Every genotype whose canonical form keeps both operators of all its blocks is evaluated twice, in torch and in NumPy.
+    space, rng = load_space("tiny", {"dense_dims": [8, 4, 32]}), np.random.default_rng(5)
+    dense, sparse = batch(SCHEMA)
+    seen = 0
+    while seen < 25:
+        genotype = space.sample(rng).canonical()
+        if not all(block.dense_op and block.sparse_op for block in genotype.blocks):
+            continue
+        if any(not block.dense_inputs or not block.sparse_inputs for block in genotype.blocks):
+            continue
+        model = Model(genotype.model_dump(mode="json"), SCHEMA, generator=torch.Generator().manual_seed(seen))
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(parameter.numel()))
+        expected = naive(genotype, model, dense, sparse)
+        np.testing.assert_allclose(model(dense, sparse).detach().numpy(), expected, rtol=2e-3, atol=2e-3)
+        seen += 1
+
+
+def test_no_output_aliases_another():
+    # dense width 8 * dim skips the merger's projection; the later sum with FM must not reach into the merged fields
+    genotype = Genotype(
+        space="x",
+        embedding_dim=4,
+        layer_norm=False,
+        blocks=(
+            Block(
+                dense_op="fc", sparse_op="efc", dense_dim=32, sparse_dim=4, dense_inputs=(0,), sparse_inputs=(0,), interact=True,
+                fm=True,
+            ),
+        ),
+    )  # fmt: skip
+    model = Model(genotype.model_dump(mode="json"), SCHEMA)
+    assert "blocks.0.interact.out.weight" not in model.state_dict()
+    dense, sparse = batch(SCHEMA)
+    head_input = model.features(dense, model.embed(sparse)).detach()
+    plain = torch.relu(dense @ model.blocks._modules["0"].fc.weight.T)
+    torch.testing.assert_close(head_input[:, 32 + 16 :], plain)
+    assert not torch.allclose(head_input[:, :32], plain)
+
+
+def test_every_parameter_of_a_canonical_network_is_used():
+    space, rng = load_space("nasrec_small"), np.random.default_rng(2)
+    dense, sparse = batch(SCHEMA)
+    for _ in range(15):
+        model = Model(space.sample(rng).canonical().model_dump(mode="json"), SCHEMA)
+        model(dense, sparse).sum().backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_parameter_names_and_shapes_are_those_of_the_operators():
+    from supernet.blocks.base import places
+
+    space, rng = load_space("tiny", {**FULL, "layer_norm": False, "dense_dims": [4, 16, 32]}), np.random.default_rng(4)
+    for _ in range(60):
+        genotype = space.sample(rng).canonical()
+        shapes, expected = parameter_shapes(genotype.model_dump(mode="json"), 3, 4), {}
+        for place in places(genotype, 3, 4):
+            block = place.block
+            names = [*block.dense_ops, *filter(None, [block.sparse_op])] + ["fm"] * block.fm + ["interact"] * block.interact
+            for name in names:
+                operator = block_operators()[name].operator(place, 32, bias=True)
+                for key, shape in operator.parameter_shapes().items():
+                    expected[f"blocks.{place.number - 1}.{name}.{key}"] = shape
+        assert {k: v for k, v in shapes.items() if not k.startswith("head.")} == expected
