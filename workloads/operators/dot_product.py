@@ -34,6 +34,8 @@ class DotProduct(Operator):
     Parameters, each only where its projection is there (biases if `bias`): `dense.weight` (dim, dense_features), `dense.bias`;
     `fields.weight` (k, sparse_fields), `fields.bias`; `out.weight` (out_features, k (k + 1) / 2), `out.bias`.
 
+    Cost: k (k + 1) / 2 products of length `dim`. Figures published for NASRec networks count the whole (k + 1)^2 Gram matrix instead.
+
     Source: NASRec (arXiv 2207.07187), "operator balancing".
     """
 
