@@ -34,7 +34,7 @@ class DotProduct(Operator):
     Parameters, each only where its projection is there (biases if `bias`): `dense.weight` (dim, dense_features), `dense.bias`;
     `fields.weight` (k, sparse_fields), `fields.bias`; `out.weight` (out_features, k (k + 1) / 2), `out.bias`.
 
-    Cost: k (k + 1) / 2 products of length `dim`. Figures published for NASRec networks count the whole (k + 1)^2 Gram matrix instead.
+    Cost: k (k + 1) / 2 products of length `dim`. Figures published for NASRec count the whole (k + 1)^2 Gram matrix.
 
     Source: NASRec (arXiv 2207.07187), "operator balancing".
     """
