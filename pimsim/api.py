@@ -89,9 +89,10 @@ def _report(
     elapsed_ps = max(int(ends.max()) - times[0], 1)
     dynamic = add_up(*(c.energy_pj for c in cost.values()))
     standing = _standing_pj(device, elapsed_ps / len(times))
-    per_sample = {part: value / batch / 1e6 for part, value in add_up(dynamic, standing).items()}
+    per_sample = {part: value / batch / 1e6 for part, value in add_up(dynamic, standing).items() if value}
     per_sample["total"] = sum(per_sample.values())
-    rows = _rows(workload, cost, spans[0])
+    alone = spans if len(spans) == 1 else schedule(workload, cost, [0])
+    rows = _rows(workload, cost, alone[0])
     moved = sum(c.external_bytes for c in cost.values()) * len(times)
     worst = max(rows, key=lambda row: row.share)
     return Report(
@@ -119,8 +120,9 @@ def _report(
 
 
 def _rows(workload: Workload, cost: dict[str, OperatorCost], spans: dict[str, Span]) -> list[OperatorRow]:
-    critical = {span.name for span in critical_path(workload, spans)}
-    total = max(max(span.end_ps for span in spans.values()), 1) - min(span.ready_ps for span in spans.values())
+    chain = critical_path(workload, spans, cost)
+    critical = {span.name for span in chain}
+    total = max(sum(span.end_ps - span.start_ps for span in chain), 1)
     rows = []
     for item in workload.operators:
         span, one = spans[item.name], cost[item.name]
@@ -132,7 +134,7 @@ def _rows(workload: Workload, cost: dict[str, OperatorCost], spans: dict[str, Sp
                 latency_us=(span.end_ps - span.start_ps) / 1e6,
                 stall_us=(span.start_ps - span.ready_ps) / 1e6,
                 energy_uj=sum(one.energy_pj.values()) / 1e6,
-                share=(span.end_ps - span.ready_ps) / max(total, 1) if item.name in critical else 0.0,
+                share=(span.end_ps - span.start_ps) / total if item.name in critical else 0.0,
                 limited_by=one.limited_by,
             )
         )
@@ -143,7 +145,10 @@ def _standing_pj(device: DeviceSpec, elapsed_ps: float) -> dict[str, float]:
     """Energy of standing power and refresh over a time, in picojoules."""
     timing = resolve_timing(device.dram)
     rank_count = device.dram.channels * device.dram.ranks
-    milliwatts = background_power_mw(device.dram) * rank_count
+    power = background_power_mw(device.dram)
+    if power is None:
+        raise ConfigError(f"device {device.name}: {device.dram.standard} has no public currents, so its energy cannot be simulated")
+    milliwatts = power[0] * rank_count  # open page: some row is open nearly always
     standing = {"dram_background": milliwatts * elapsed_ps / 1e3, "host_static": device.host.static_w * elapsed_ps}
     if device.dram.controller.refresh == "on" and timing["nREFI"]:
         refreshes = elapsed_ps / (timing["nREFI"] * timing["tCK_ps"]) * rank_count

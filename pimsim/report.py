@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class OperatorRow:
-    """One operator of one batch.
+    """One operator of a batch that runs alone.
 
     Attributes:
         name: Name in the graph.
@@ -17,7 +17,7 @@ class OperatorRow:
         latency_us: Time from start to end for the batch.
         stall_us: Time it was ready and waited for the host or the memory.
         energy_uj: Dynamic energy for the batch.
-        share: Its latency and stall as a share of the batch's latency if it lies on the critical path, else 0.
+        share: Its latency as a share of a lone batch's latency if it lies on the critical path, else 0; the shares add up to 1.
         limited_by: The term that set its latency.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,7 +59,7 @@ def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = Console() if sys.stdout.isatty() else Console(width=140)
     latency, energy = report.latency_us, report.energy_uj_per_sample
     console.print(f"[bold]{report.workload}[/bold] on [bold]{report.device}[/bold], batch {report.batch}, {report.fidelity} fidelity")
     if latency["p50"] == latency["p99"]:
@@ -66,8 +67,10 @@ def _print(report: Report) -> None:
     else:
         console.print("latency     " + ", ".join(f"{name} {value:,.2f} us" for name, value in latency.items()))
     console.print(f"throughput  {report.throughput_samples_per_s:,.0f} samples/s")
-    parts = ", ".join(f"{k} {v:.3f}" for k, v in sorted(energy.items(), key=lambda kv: -kv[1]) if k != "total")
-    console.print(f"energy      {energy['total']:.3f} uJ/sample ({parts})")
+    console.print(f"energy      {energy['total']:,.3f} uJ/sample")
+    for part, value in sorted(energy.items(), key=lambda item: -item[1]):
+        if part != "total":
+            console.print(f"            {value:12,.3f}  {part.replace('_', ' ')}", highlight=False)
     console.print(f"power       {report.power_w:.2f} W    area {'n/a' if report.area_mm2 is None else f'{report.area_mm2:.2f} mm2'}")
     console.print(f"bandwidth   {report.bandwidth_gbps['achieved']:.1f} of {report.bandwidth_gbps['peak']:.1f} GB/s")
     console.print(f"bottleneck  {report.bottleneck}")

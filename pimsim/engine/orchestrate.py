@@ -68,17 +68,20 @@ def schedule(workload: Workload, costs: Mapping[str, OperatorCost], arrivals_ps:
     return spans
 
 
-def critical_path(workload: Workload, spans: Mapping[str, Span]) -> list[Span]:
-    """The chain of operators that ends last, from first to last.
+def critical_path(workload: Workload, spans: Mapping[str, Span], costs: Mapping[str, OperatorCost]) -> list[Span]:
+    """The chain of operators that sets a lone batch's latency, from first to last; their latencies add up to it.
 
-    The latencies of its operators and their stalls (start minus ready) add up to the batch's latency: each operator of the chain became
-    ready when the one before it ended.
+    An operator that waited for a resource follows the operator that held it; any other follows the input that came last.
     """
     by_name = {item.name: item for item in workload.operators}
     current: Span | None = max(spans.values(), key=lambda span: span.end_ps)
     chain: list[Span] = []
     while current is not None:
         chain.append(current)
-        sources = [spans[source] for source in by_name[current.name].inputs]
-        current = max(sources, key=lambda span: span.end_ps) if sources else None
+        if current.start_ps > current.ready_ps:
+            needs = set(costs[current.name].resources)
+            before = [s for s in spans.values() if s.end_ps == current.start_ps and needs & set(costs[s.name].resources)]
+        else:
+            before = [spans[source] for source in by_name[current.name].inputs]
+        current = max(before, key=lambda span: span.end_ps) if before else None
     return chain[::-1]

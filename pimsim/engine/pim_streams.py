@@ -28,11 +28,6 @@ def commands(rows: list[tuple[int, int, int]]) -> Stream:
     return np.array(rows, np.int64).reshape(-1, 3)
 
 
-def repeat(command: int, bank: int, row: int, count: int) -> list[tuple[int, int, int]]:
-    """The same command `count` times."""
-    return [(command, bank, row)] * count
-
-
 def park(organisation: Organisation) -> list[tuple[int, int, int]]:
     """Opens, reads and closes every bank, bank groups in turn, as far apart as the activation window makes them."""
     per_group = organisation.banks_per_group
@@ -49,26 +44,54 @@ def park(organisation: Organisation) -> list[tuple[int, int, int]]:
     return stream
 
 
-def enter(organisation: Organisation, instructions: int) -> list[tuple[int, int, int]]:
-    """From single-bank mode to all-bank PIM mode with a program of `instructions` instructions; leaves the register row open in bank 0."""
-    half = organisation.banks // 2
-    switch = [0, half, 1 % organisation.banks, (half + 1) % organisation.banks]
-    stream = park(organisation)
-    stream += [(ACT, bank, MODE_ROW) for bank in switch]
-    stream += [(WR, bank, MODE_ROW) for bank in switch]
-    stream += [(PRE, bank, MODE_ROW) for bank in switch]
-    writes = -(-instructions // INSTRUCTIONS_PER_BURST)
-    stream += [(ACT, 1, REGISTER_ROW), *repeat(WR, 1, REGISTER_ROW, writes)]
-    stream += [(ACT, 0, REGISTER_ROW), (WR, 0, REGISTER_ROW)]
-    return stream
+class Program:
+    """A command stream under construction that knows which row each bank holds open."""
 
+    def __init__(self) -> None:
+        self.stream: list[tuple[int, int, int]] = []
+        self.open: dict[int, int] = {}
 
-def leave(organisation: Organisation) -> list[tuple[int, int, int]]:
-    """From all-bank PIM mode back to single-bank mode; expects every bank closed."""
-    stream = [(ACT, 0, REGISTER_ROW), (WR, 0, REGISTER_ROW), (PRE, 0, REGISTER_ROW)]
-    stream += [(ACT, 0, LEAVE_ROW), (WR, 0, LEAVE_ROW), (ACT, 1, LEAVE_ROW), (WR, 1, LEAVE_ROW)]
-    stream += [(PRE, 0, LEAVE_ROW), (PRE, 1, LEAVE_ROW)]
-    return stream + park(organisation)
+    def row(self, bank: int, row: int) -> None:
+        """Opens a row unless it is open already."""
+        if self.open.get(bank) != row:
+            self.close(bank)
+            self.stream.append((ACT, bank, row))
+            self.open[bank] = row
+
+    def close(self, *banks: int) -> None:
+        """Closes banks that are open."""
+        for bank in banks:
+            if bank in self.open:
+                self.stream.append((PRE, bank, self.open.pop(bank)))
+
+    def column(self, command: int, bank: int, row: int, count: int = 1) -> None:
+        """Column commands to one row."""
+        self.row(bank, row)
+        self.stream += [(command, bank, row)] * count
+
+    def enter(self, organisation: Organisation, instructions: int) -> None:
+        """From single-bank to all-bank mode with a program of `instructions` instructions in the units."""
+        half = organisation.banks // 2
+        switch = [0, half, 1 % organisation.banks, (half + 1) % organisation.banks]
+        self.stream += park(organisation)
+        for bank in switch:
+            self.row(bank, MODE_ROW)
+        for bank in switch:
+            self.column(WR, bank, MODE_ROW)
+        self.close(*switch)
+        self.column(WR, 1, REGISTER_ROW, -(-instructions // INSTRUCTIONS_PER_BURST))
+
+    def units(self) -> None:
+        """Switches the units on or off: one write to the register row of bank 0."""
+        self.column(WR, 0, REGISTER_ROW)
+
+    def leave(self, organisation: Organisation) -> None:
+        """From all-bank mode back to single-bank mode."""
+        self.close(*sorted(self.open))
+        for bank in (0, 1):
+            self.column(WR, bank, LEAVE_ROW)
+        self.close(0, 1)
+        self.stream += park(organisation)
 
 
 @dataclass(frozen=True)
@@ -91,41 +114,49 @@ class MatVec:
         return sum(self.input_tiles) * sum(self.output_tiles) * self.items
 
 
-def matvec(share: MatVec, organisation: Organisation, banks_per_unit: int) -> Stream:
+def matvec(share: MatVec, organisation: Organisation, timing: dict[str, int], banks_per_unit: int) -> Stream:
     """Command stream of a matrix-vector kernel in one channel, mode switches included.
 
-    For each output tile and input tile: write the inputs to the registers through the register row (of the bank that the tile's weights do
-    *not* use, when a unit has several), read the weights column by column, and move to the next tile; at the end write the accumulators back.
+    For each vector and output tile: switch the units on; for each input tile write the inputs to the registers through the register row
+    (of another bank than the weights' when a unit has several) and read the weights column by column; write the accumulators back; switch
+    the units off. Input tiles alternate between the banks of a unit.
     """
-    one = _matvec_item(share, organisation, banks_per_unit)
-    head = commands([*enter(organisation, instructions=8), (PRE, 1, REGISTER_ROW), (PRE, 0, REGISTER_ROW)])
-    return np.concatenate([head, np.tile(one, (share.items, 1)), commands(leave(organisation))])
+    program = Program()
+    program.enter(organisation, instructions=8)
+    _vector(program, share, organisation, timing, banks_per_unit)
+    pieces = [commands(program.stream)]
+    if share.items > 1:  # every later vector starts from the same open rows
+        program.stream = []
+        _vector(program, share, organisation, timing, banks_per_unit)
+        pieces.append(np.tile(commands(program.stream), (share.items - 1, 1)))
+    program.stream = []
+    program.leave(organisation)
+    return np.concatenate([*pieces, commands(program.stream)])
 
 
-def _matvec_item(share: MatVec, organisation: Organisation, banks_per_unit: int) -> Stream:
-    stream: list[tuple[int, int, int]] = []
-    columns = organisation.columns
-    next_row = [0] * banks_per_unit
+def _vector(program: Program, share: MatVec, organisation: Organisation, timing: dict[str, int], banks_per_unit: int) -> None:
     register_bank = 1 % banks_per_unit
+    close_after = max(1, -(-(timing["nWR"] - timing["nWTRL"]) // timing["nCCDL"]))  # reads that fit before the register row may close
+    next_row = [0] * banks_per_unit
     for outputs in share.output_tiles:
-        bank = 0
+        program.units()
         for tile, inputs in enumerate(share.input_tiles):
             bank = tile % banks_per_unit
-            overlap = bank != register_bank  # the register row can open while the previous weights are still being read
-            upload = [(ACT, register_bank, REGISTER_ROW), *repeat(WR, register_bank, REGISTER_ROW, inputs)]
-            reads: list[tuple[int, int, int]] = []
-            for first in range(0, inputs * outputs, columns):
+            program.column(WR, register_bank, REGISTER_ROW, inputs)
+            done = 0
+            while done < inputs * outputs:
+                count = min(organisation.columns, inputs * outputs - done)
                 row = next_row[bank]
                 next_row[bank] += 1
-                burst = min(columns, inputs * outputs - first)
-                reads += [(ACT, bank, row), *repeat(RD, bank, row, burst), (PRE, bank, row)]
-            if overlap:  # weights' activation overlaps the upload; the register row closes under the reads
-                stream += [upload[0], *upload[1:], reads[0], reads[1], (PRE, register_bank, REGISTER_ROW), *reads[2:]]
-            else:
-                stream += [*upload, (PRE, register_bank, REGISTER_ROW), *reads]
-        result = next_row[bank]
-        stream += [(ACT, bank, result), *repeat(WR, bank, result, outputs), (PRE, bank, result)]
-    return commands(stream)
+                first = min(close_after, count)
+                program.column(RD, bank, row, first)
+                if bank != register_bank:
+                    program.close(register_bank)
+                program.column(RD, bank, row, count - first)
+                done += count
+        program.column(WR, bank, next_row[bank], outputs)
+        next_row[bank] += 1
+        program.units()
 
 
 def gather_striped(
@@ -143,22 +174,23 @@ def gather_striped(
         organisation: Geometry of one channel.
         write_backs: Accumulator write-backs over all reduced vectors.
     """
-    stream = enter(organisation, instructions=4)
-    stream += [(PRE, 1, REGISTER_ROW), (PRE, 0, REGISTER_ROW)]
-    opened: dict[int, int] = {}
-    pending: list[tuple[int, int, int]] = []
+    program = Program()
+    program.enter(organisation, instructions=4)
+    program.units()
+    program.close(0, 1)
+    pending: tuple[int, int, int] | None = None
     for b, r, n in zip(bank.tolist(), row.tolist(), bursts.tolist(), strict=True):
-        opening: list[tuple[int, int, int]] = []
-        if opened.get(b) != r:
-            if b in opened:
-                opening.append((PRE, b, opened[b]))
-            opening.append((ACT, b, r))
-            opened[b] = r
-        same_bank = bool(pending) and pending[0][1] == b
-        stream += pending + opening if same_bank else opening + pending
-        pending = repeat(RD, b, r, n)
-    stream += pending
-    stream += [(PRE, b, r) for b, r in opened.items()]
-    result = int(row.max(initial=0)) + 1
-    stream += [(ACT, 0, result), *repeat(WR, 0, result, write_backs), (PRE, 0, result)]
-    return commands(stream + leave(organisation))
+        if pending is not None and pending[0] == b:
+            program.column(RD, *pending)
+            program.row(b, r)
+        else:
+            program.row(b, r)
+            if pending is not None:
+                program.column(RD, *pending)
+        pending = (b, r, n)
+    if pending is not None:
+        program.column(RD, *pending)
+        program.column(WR, pending[0], pending[1] + 1, write_backs)
+    program.units()
+    program.leave(organisation)
+    return commands(program.stream)

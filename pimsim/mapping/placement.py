@@ -1,7 +1,8 @@
 """Where embedding tables live: which channel, bank, row and column each row of each table starts at.
 
 Modelling decisions:
-    * `row`: the rows of all tables are dealt over channels first, then banks.
+    * `row`: the rows of a table are dealt over channels first, then banks; each table starts on another bank, so that the first rows of
+      all tables do not share one.
     * `table`: each table fills one bank after another; tables start on the banks in turn, channels first.
     * `striped`: every row is cut into equal pieces, one for each unit of a channel; rows are dealt over channels, then over the banks
       of a unit. Pieces are rounded up to whole bursts.
@@ -59,7 +60,7 @@ class Placement:
         organisation: Geometry of one channel.
         starts: First burst slot of each table, counted in its own region.
         slots: Burst slots of one row of each table.
-        first_bank: Bank (over all channels) on which each table starts, for `table`.
+        first_bank: Bank (over all channels) on which each table starts.
     """
 
     policy: str
@@ -81,8 +82,8 @@ class Placement:
             everywhere = (self.first_bank[table] + position // bank_bursts) % parallel
             offset = self.starts[table] + position % bank_bursts
         else:
-            everywhere = index % parallel
-            offset = self.starts[table] + index // parallel * slots
+            everywhere = (index + self.first_bank[table]) % parallel
+            offset = self.starts[table] + (index // parallel) * slots
         columns = self.organisation.columns
         return Coordinates(
             channel=everywhere % self.channels,
@@ -117,6 +118,7 @@ def place(tables: tuple[Table, ...], policy: str, organisation: Organisation, ch
     if policy == "table":
         highest = _fill_banks(rows * slots, bank_bursts, np.zeros(parallel, np.int64), starts, first_bank)
     else:
+        first_bank = np.arange(len(tables)) * int(parallel * 0.618 + 1) % parallel
         per_bank = -(-rows // parallel) * slots
         per_bank = -(-per_bank // organisation.columns) * organisation.columns
         starts[1:] = np.cumsum(per_bank)[:-1]

@@ -49,3 +49,8 @@ class DramSpec(Sourced):
     """Memory controller."""
     io_pj_per_bit: float | None = Field(default=None, ge=0)
     """Energy of moving one bit between the memory device and the host (I/O, PHY, interposer or board); none = not modelled."""
+
+    def __hash__(self) -> int:
+        """By what sets the timing, so that results can be cached by specification."""
+        where = (self.standard, self.organisation, self.speed, self.channels, self.ranks, self.address_map, self.io_pj_per_bit)
+        return hash((where, tuple(sorted(self.timing.items())), self.controller))

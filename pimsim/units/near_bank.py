@@ -116,9 +116,10 @@ class NearBankSpec(UnitSpec):
         dram, organisation, timing = device.dram, resolve_organisation(device.dram), resolve_timing(device.dram)
         vectors = batch * item.vectors
         together, share = self.share(item, vectors, device)
-        program = matvec(share, organisation, self.banks_per_unit(organisation))
+        program = matvec(share, organisation, timing, self.banks_per_unit(organisation))
         gap = self.column_gap(item.weight_bits, organisation, timing)
-        result = issue_stream(dram.model_copy(update={"channels": 1}), program, column_gap=gap)
+        begin = timing["nREFI"] // 2  # on average a kernel starts in the middle of a refresh interval
+        result = issue_stream(dram.model_copy(update={"channels": 1}), program, column_gap=gap, begin=begin)
 
         per_unit = sum(self.result_bursts(outputs, organisation) for outputs in share.output_tiles)
         bursts = per_unit * self.units_per_channel * share.items
