@@ -1,0 +1,139 @@
+"""The weight-sharing supernet: one set of shared weights, of which every network of a space is a slice.
+
+A network is always addressed by its canonical form, whose n blocks use the shared blocks 1..n and the head of depth n. So
+genotypes that compute the same function share the same weights, and a score is a function of the genotype's digest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from pimsim.discovery import implementations
+from supernet.blocks.base import BlockOperator, Limits, Ranges, places, source_fields
+from supernet.genotype import Genotype
+from supernet.space import Space
+from supernet.standalone import Model, initialise, parameter_shapes
+
+Schema = dict[str, Any]
+"""{"dense": names, "sparse": names, "cardinalities": rows of each table}; see `schema_dict`."""
+
+
+def schema_dict(schema: Any) -> Schema:
+    """A data set's schema as the plain mapping that exports carry."""
+    return {"dense": list(schema.dense), "sparse": list(schema.sparse), "cardinalities": [int(n) for n in schema.cardinalities]}
+
+
+def block_operators() -> dict[str, BlockOperator]:
+    """Every operator of a block by name."""
+    return implementations("supernet.blocks", "BLOCK")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A parameter of one network inside the shared weights."""
+
+    shared: str
+    rows: int
+    columns: Ranges
+    """Column ranges; empty for a vector."""
+
+    def views(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        """Views of a tensor of the shared shape, one for each column range."""
+        if not self.columns:
+            return [tensor[: self.rows]]
+        return [tensor[: self.rows, start:stop] for start, stop in self.columns]
+
+    def read(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The parameter: a view where it is one range, else a copy."""
+        views = self.views(tensor)
+        return views[0] if len(views) == 1 else torch.cat(views, dim=1)
+
+    def split(self, gradient: torch.Tensor) -> list[torch.Tensor]:
+        """A gradient of the parameter, cut as `views` is."""
+        if len(self.columns) < 2:
+            return [gradient]
+        return list(gradient.split([stop - start for start, stop in self.columns], dim=1))
+
+
+class Supernet:
+    """Shared weights of a space on a data set.
+
+    Args:
+        space: the search space.
+        schema: see `schema_dict`.
+        weights: the shared weights by name (a finished supernet's); None for new ones.
+        generator: source of new weights.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        schema: Schema,
+        weights: dict[str, torch.Tensor] | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        self.space, self.schema = space, schema
+        self.limits = Limits.of(space, len(schema["dense"]), len(schema["sparse"]))
+        self.weights = weights if weights is not None else _new_weights(space, schema, self.limits, generator)
+
+    def slices(self, genotype: Genotype) -> dict[str, Slice]:
+        """Where each parameter of a canonical genotype lies (the embedding table is used whole)."""
+        counts = (len(self.schema["dense"]), len(self.schema["sparse"]))
+        shapes = parameter_shapes(genotype.model_dump(mode="json"), *counts)
+        found = {}
+        limits, operators = self.limits, block_operators()
+        for place in places(genotype, *counts):
+            base = f"blocks.{place.number - 1}"
+            block = place.block
+            used = (*block.dense_ops, *filter(None, [block.sparse_op, "fm" * block.fm, "interact" * block.interact]))
+            for name in used:
+                for part in operators[name].shared(limits, place.number):
+                    key = f"{base}.{name}{part}.weight"
+                    if key in shapes:
+                        rows, columns = shapes[key]
+                        ranges = operators[name].ranges(part, limits, place) or ((0, columns),)
+                        found[key] = Slice(key, rows, ranges)
+        dense, fields = genotype.blocks[-1].dense_dim, (genotype.blocks[-1].sparse_dim, 8 if genotype.blocks[-1].interact else 0)
+        ranges = ((0, dense), *source_fields(limits, limits.dense_dim, fields, each=limits.dim))
+        depth = len(genotype.blocks)
+        found["head.weight"] = Slice(f"heads.{depth}.weight", 1, ranges)
+        found["head.bias"] = Slice(f"heads.{depth}.bias", 1, ())
+        return {name: found.get(name) or Slice(name, shape[0], ()) for name, shape in shapes.items()}
+
+    def parameters(self, genotype: Genotype) -> dict[str, torch.Tensor]:
+        """The weights of a canonical genotype by their stand-alone names, table excluded; they may be views."""
+        return {name: piece.read(self.weights[piece.shared]) for name, piece in self.slices(genotype).items()}
+
+    def extract(self, genotype: Genotype) -> Model:
+        """The network on its own, with copies of its weights and the same outputs."""
+        canonical = genotype.canonical()
+        model = Model(canonical.model_dump(mode="json"), self.schema)
+        state = {"embedding.weight": self.weights["embedding.weight"], **self.parameters(canonical)}
+        model.load_state_dict(state)
+        return model.eval()
+
+
+def _new_weights(
+    space: Space, schema: Schema, limits: Limits, generator: torch.Generator | None
+) -> dict[str, torch.Tensor]:
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (sum(schema["cardinalities"]), space.embedding_dim)}
+    names = [*space.dense_operators, *space.sparse_operators]
+    names += ["fm"] * (True in space.fm) + ["interact"] * (True in space.interact)
+    for number in range(1, space.blocks + 1):
+        for name in names:
+            operator, base = block_operators()[name], f"blocks.{number - 1}.{name}"
+            for part, shape in operator.shared(limits, number).items():
+                shapes[f"{base}{part}.weight"] = shape
+                if not space.layer_norm:
+                    shapes[f"{base}{part}.bias"] = (shape[0],)
+            if space.layer_norm:
+                shapes[f"{base}.norm.weight"] = shapes[f"{base}.norm.bias"] = (operator.width(limits),)
+        shapes[f"heads.{number}.weight"] = (1, limits.dense_dim + (limits.sparse_dim + 8) * limits.dim)
+        shapes[f"heads.{number}.bias"] = (1,)
+    weights = {name: torch.empty(shape) for name, shape in shapes.items()}
+    for name, tensor in weights.items():
+        initialise(name, tensor, generator)
+    return weights

@@ -1,0 +1,115 @@
+"""Optimisers that touch only what a step used: slices of shared weights, and single rows of embedding tables.
+
+Adam's moments are bias-corrected by the number of updates *of that element* (row, for a table), so a weight that is rarely part
+of the sampled network takes a first step of the usual length. With every element in every step this is plain Adam.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+
+Name = Literal["adagrad", "adam"]
+State = dict[str, torch.Tensor]
+
+_BETA1, _BETA2 = 0.9, 0.999
+_EPS = {"adagrad": 1e-7, "adam": 1e-8}
+
+
+def new_state(name: Name, like: torch.Tensor, count: Literal["element", "row", "tensor"] = "element") -> State:
+    """Zeroed state of one tensor; `count` says what Adam counts the updates of."""
+    if name == "adagrad":
+        return {"squares": torch.zeros_like(like)}
+    shape = {"element": like.shape, "row": (like.shape[0], 1), "tensor": ()}[count]
+    return {"mean": torch.zeros_like(like), "squares": torch.zeros_like(like), "count": torch.zeros(shape)}
+
+
+def rate(step_index: int, steps: int, peak: float, warm_up: float, cosine: bool) -> float:
+    """Learning rate of a step: linear warm-up over a share of all steps, then constant or a cosine down to 1 % of the peak."""
+    warm = warm_up * steps
+    if step_index < warm:
+        return peak * (step_index + 1) / (warm + 1)
+    if not cosine:
+        return peak
+    return peak * max(0.01, 0.5 * (1 + math.cos(math.pi * step_index / steps)))
+
+
+def clip(gradients: list[torch.Tensor], limit: float) -> None:
+    """Scales gradients in place so that their joint Euclidean norm is at most `limit`."""
+    norm = float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients])))
+    if norm > limit:
+        for gradient in gradients:
+            gradient.mul_(limit / norm)
+
+
+def step(name: Name, value: torch.Tensor, state: State, gradient: torch.Tensor, rate: float) -> None:
+    """One update in place; `value` and `state` may be views of larger tensors."""
+    if name == "adagrad":
+        state["squares"].addcmul_(gradient, gradient)
+        value.addcdiv_(gradient, state["squares"].sqrt().add_(_EPS[name]), value=-rate)
+        return
+    count = state["count"].add_(1)
+    mean = state["mean"].lerp_(gradient, 1 - _BETA1)
+    squares = state["squares"].mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+    first = -torch.expm1(count * math.log(_BETA1))  # 1 - beta1^count
+    second = -torch.expm1(count * math.log(_BETA2))
+    value.addcdiv_(mean / first, (squares / second).sqrt_().add_(_EPS[name]), value=-rate)
+
+
+class RowSparseTable:
+    """An embedding table of which a step reads, differentiates and updates only the rows in the batch.
+
+    L2 regularisation is a lazy row-wise decay: every step multiplies each row by exp(-rate * l2), which is applied to a row when
+    it is next read (and to all rows by `settle`). The gradient is never as large as the table.
+    """
+
+    def __init__(self, weight: torch.Tensor, name: Name, l2: float) -> None:
+        self.weight, self.name, self.l2 = weight, name, l2
+        self.state = new_state(name, weight, count="row")
+        self.decayed = torch.zeros(weight.shape[0], 1, dtype=torch.float64)
+        """Decay exponent that each row has already seen."""
+        self.decay = 0.0
+        """Decay exponent so far: sum over steps of rate * l2."""
+
+    def look_up(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the batch: (embedded (rows, fields, dim), the leaf (unique rows, dim) whose gradient `update` takes)."""
+        self._ids, inverse = torch.unique(ids, return_inverse=True)
+        rows = self.weight.index_select(0, self._ids)
+        if self.l2:
+            rows *= torch.exp(self.decayed.index_select(0, self._ids) - self.decay).float()
+        leaf = rows.requires_grad_()
+        return torch.nn.functional.embedding(inverse, leaf), leaf
+
+    def update(self, leaf: torch.Tensor, rate: float) -> None:
+        """Applies the gradient of the rows that `look_up` gave."""
+        ids, values = self._ids, leaf.detach()
+        state = {key: tensor.index_select(0, ids) for key, tensor in self.state.items()}
+        step(self.name, values, state, leaf.grad, rate)
+        self.weight.index_copy_(0, ids, values)
+        for key, tensor in state.items():
+            self.state[key].index_copy_(0, ids, tensor)
+        if self.l2:
+            self.decayed.index_fill_(0, ids, self.decay)
+            self.decay += rate * self.l2
+
+    def settle(self) -> torch.Tensor:
+        """The table with every row's decay brought up to date."""
+        if self.l2:
+            self.weight *= torch.exp(self.decayed - self.decay).float()
+            self.decayed.fill_(self.decay)
+        return self.weight
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Everything needed to go on; tensors are not copied."""
+        scalar = torch.tensor(self.decay, dtype=torch.float64)
+        return {"weight": self.weight, "decayed": self.decayed, "decay": scalar, **self.state}
+
+    def load_state_dict(self, saved: dict[str, torch.Tensor]) -> None:
+        """Goes on from `state_dict`."""
+        self.weight.copy_(saved["weight"])
+        self.decayed.copy_(saved["decayed"])
+        self.decay = float(saved["decay"])
+        for key in self.state:
+            self.state[key].copy_(saved[key])

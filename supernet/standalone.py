@@ -1,0 +1,253 @@
+"""One network as a plain PyTorch module. Imports nothing but torch, json, math: an export carries this file as `model.py`.
+
+    from model import load
+    model = load("folder")                      # reads model.json and weights.pt beside it
+    logits = model(dense, sparse)               # dense (rows, dense fields) float32, sparse (rows, sparse fields) integers
+    probability = logits.sigmoid()
+
+A network is a canonical genotype (only live operators) and a schema (field names, rows of each table). Source 0 is the raw
+input, source i the output of block i; each block makes a dense vector and a set of fields:
+
+    dense_i  = dense_op(sources) [+ fm(sparse_op output)]
+    sparse_i = concat(sparse_op(sources) [, merger(dense_op output): 8 more fields])
+    logit    = head(concat(dense_last, flattened sparse_last))
+
+Weights are (out, in) as in torch.nn.Linear and carry the names of the matching operator in `workloads.operators`. A projection
+whose weight is absent is skipped: the sizes already match. Inside, fields stand last, (rows, embedding_dim, fields), so that a
+layer over the field axis is an ordinary linear layer. Nothing is written in place, so no output aliases another.
+"""
+
+import json
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+MERGER_FIELDS = 8
+
+
+def parameter_shapes(genotype: dict, dense_count: int, sparse_count: int) -> dict:
+    """Shape of every parameter but the embedding table, by name."""
+    dim, norm = genotype["embedding_dim"], genotype["layer_norm"]
+    dense, fields, shapes = {0: max(dense_count, 1)}, {0: sparse_count}, {}
+
+    def linear(name: str, outputs: int, inputs: int) -> None:
+        shapes[f"{name}.weight"] = (outputs, inputs)
+        if not norm:
+            shapes[f"{name}.bias"] = (outputs,)
+
+    def normalise(name: str, width: int) -> None:
+        if norm:
+            shapes[f"{name}.norm.weight"] = shapes[f"{name}.norm.bias"] = (width,)
+
+    for number, block in enumerate(genotype["blocks"], start=1):
+        base, width, count = f"blocks.{number - 1}", block["dense_dim"], block["sparse_dim"]
+        fields_in = sum(fields[i] for i in block["sparse_inputs"])
+        for op in (block["dense_op"] or "").split("+") if block["dense_op"] else ():
+            name = f"{base}.{op}"
+            dense_in = sum(dense[i] for i in block["dense_inputs"])
+            pair_in = max((dense[i] for i in (block["dense_left"], block["dense_right"]) if i is not None), default=0)
+            for part, outputs, inputs in _DENSE_OPERATORS[op][0](width, dense_in, fields_in, pair_in, dim):
+                linear(f"{name}{part}", outputs, inputs)
+            normalise(name, width)
+        if block["sparse_op"]:
+            linear(f"{base}.{block['sparse_op']}", count, fields_in)
+            normalise(f"{base}.{block['sparse_op']}", count)
+        merged = MERGER_FIELDS if block["interact"] else 0
+        if merged:
+            if width != merged * dim:
+                linear(f"{base}.interact.out", merged * dim, width)
+            normalise(f"{base}.interact", merged * dim)
+        if block["fm"]:
+            if dim != width:
+                linear(f"{base}.fm.out", width, dim)
+            normalise(f"{base}.fm", width)
+        dense[number], fields[number] = width, count + merged
+    last = len(genotype["blocks"])
+    shapes["head.weight"], shapes["head.bias"] = (1, dense[last] + fields[last] * dim), (1,)
+    return shapes
+
+
+def _fc_parts(width, dense_in, fields_in, pair_in, dim):
+    return [("", width, dense_in)]
+
+
+def _dot_product_parts(width, dense_in, fields_in, pair_in, dim):
+    vectors = round(math.sqrt(2 * width))
+    pairs = vectors * (vectors + 1) // 2
+    parts = [] if dense_in == dim else [(".dense", dim, dense_in)]
+    parts += [] if fields_in == vectors else [(".fields", vectors, fields_in)]
+    return parts + ([] if pairs == width else [(".out", width, pairs)])
+
+
+def _gating_parts(width, dense_in, fields_in, pair_in, dim):
+    return [(".gate", pair_in, pair_in)] + ([] if pair_in == width else [(".out", width, pair_in)])
+
+
+def _sum_parts(width, dense_in, fields_in, pair_in, dim):
+    return [] if pair_in == width else [(".out", width, pair_in)]
+
+
+def linear(weights: dict, name: str, x: torch.Tensor) -> torch.Tensor:
+    """Linear layer over the last axis; x itself where the projection is skipped."""
+    weight = weights.get(f"{name}.weight")
+    return x if weight is None else functional.linear(x, weight, weights.get(f"{name}.bias"))
+
+
+def norm(weights: dict, name: str, x: torch.Tensor) -> torch.Tensor:
+    """LayerNorm over the true width of the last axis; x itself in a network without LayerNorm."""
+    gain = weights.get(f"{name}.norm.weight")
+    return x if gain is None else functional.layer_norm(x, gain.shape, gain, weights[f"{name}.norm.bias"])
+
+
+def _fc(weights, name, dense, fields, left, right):
+    return norm(weights, name, linear(weights, name, dense)).relu()
+
+
+def _dot_product(weights, name, dense, fields, left, right):
+    vector = linear(weights, f"{name}.dense", dense)
+    together = torch.cat([vector.unsqueeze(2), linear(weights, f"{name}.fields", fields)], dim=2)  # (rows, dim, k + 1)
+    gram = torch.bmm(together.transpose(1, 2), together)
+    count = gram.shape[1]
+    row, column = torch.tril_indices(count, count, offset=-1, device=gram.device)
+    pairs = gram.flatten(1).index_select(1, row * count + column)
+    return norm(weights, name, linear(weights, f"{name}.out", pairs))
+
+
+def _gating(weights, name, dense, fields, left, right):
+    left, right = _same_width(left, right)
+    gated = linear(weights, f"{name}.gate", left).sigmoid() * right
+    return norm(weights, name, linear(weights, f"{name}.out", gated))
+
+
+def _sum(weights, name, dense, fields, left, right):
+    left, right = _same_width(left, right)
+    return norm(weights, name, linear(weights, f"{name}.out", left + right))
+
+
+def _same_width(left, right):
+    width = max(left.shape[1], right.shape[1])
+    return tuple(functional.pad(x, (0, width - x.shape[1])) if x.shape[1] < width else x for x in (left, right))
+
+
+_DENSE_OPERATORS = {
+    "fc": (_fc_parts, _fc),
+    "dot_product": (_dot_product_parts, _dot_product),
+    "gating": (_gating_parts, _gating),
+    "sum": (_sum_parts, _sum),
+}
+
+
+def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch.Tensor, dropout: float = 0.0) -> torch.Tensor:
+    """The head's input (rows, dense + fields * dim), from dense (rows, count) and embedded (rows, fields, dim)."""
+    if dense.shape[1] == 0:
+        dense = embedded.new_zeros(embedded.shape[0], 1)  # no dense fields: one pseudo column of zeros
+    vectors, sets = {0: dense}, {0: embedded.transpose(1, 2).contiguous()}
+    for number, block in enumerate(genotype["blocks"], start=1):
+        base = f"blocks.{number - 1}"
+        x = _joined([vectors[i] for i in block["dense_inputs"]])
+        fields = _joined([sets[i] for i in block["sparse_inputs"]])
+        left, right = vectors.get(block["dense_left"]), vectors.get(block["dense_right"])
+        out = None
+        for op in block["dense_op"].split("+") if block["dense_op"] else ():
+            made = _DENSE_OPERATORS[op][1](weights, f"{base}.{op}", x, fields, left, right)
+            made = functional.dropout(made, dropout) if dropout else made
+            out = made if out is None else out + made
+        kept = []
+        if block["sparse_op"]:
+            name = f"{base}.{block['sparse_op']}"
+            kept.append(norm(weights, name, linear(weights, name, fields)).relu())
+        if block["fm"]:
+            crossed = kept[0].sum(2).square() - kept[0].square().sum(2)
+            vectors[number] = out + norm(weights, f"{base}.fm", linear(weights, f"{base}.fm.out", crossed))
+        elif out is not None:
+            vectors[number] = out
+        if block["interact"]:
+            more = norm(weights, f"{base}.interact", linear(weights, f"{base}.interact.out", out))
+            kept.append(more.unflatten(1, (MERGER_FIELDS, -1)).transpose(1, 2))
+        if kept:
+            sets[number] = _joined(kept)
+    last = len(genotype["blocks"])
+    return torch.cat([vectors[last], sets[last].transpose(1, 2).flatten(1)], dim=1)
+
+
+def _joined(parts):
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+
+class Model(nn.Module):
+    """A network of its own.
+
+    Args:
+        genotype: canonical genotype as a JSON tree (`Genotype.canonical().model_dump(mode="json")`).
+        schema: {"dense": names, "sparse": names, "cardinalities": rows of each table}.
+        dropout: share of each dense operator's output that is dropped while training.
+        generator: source of the initial weights.
+    """
+
+    def __init__(self, genotype: dict, schema: dict, dropout: float = 0.0, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.genotype, self.schema, self.dropout = genotype, schema, dropout
+        rows = schema["cardinalities"]
+        self.embedding = nn.Embedding(sum(rows), genotype["embedding_dim"], device="meta").to_empty(device="cpu")
+        offsets = [sum(rows[:i]) for i in range(len(rows))]
+        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.long), persistent=False)
+        for name, shape in parameter_shapes(genotype, len(schema["dense"]), len(rows)).items():
+            *path, leaf = name.split(".")
+            module = self
+            for part in path:
+                if not hasattr(module, part):
+                    module.add_module(part, nn.Module())
+                module = getattr(module, part)
+            module.register_parameter(leaf, nn.Parameter(torch.empty(shape)))
+        self.reset(generator)
+
+    def reset(self, generator: torch.Generator | None = None) -> None:
+        """Draws new initial weights."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                initialise(name, parameter, generator)
+
+    def embed(self, sparse: torch.Tensor) -> torch.Tensor:
+        """Table rows (rows, fields, dim) of field-local indices (rows, fields)."""
+        return self.embedding(sparse.long() + self.offsets)
+
+    def features(self, dense: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        """The head's input."""
+        weights = dict(self.named_parameters())
+        return features(self.genotype, weights, dense, embedded, self.dropout if self.training else 0.0)
+
+    def forward(self, dense: torch.Tensor, sparse: torch.Tensor) -> torch.Tensor:
+        """Logits (rows,) of the click."""
+        return self.logits(dense, self.embed(sparse))
+
+    def logits(self, dense: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        """Logits (rows,) from already looked-up embeddings."""
+        return self.head_of(self.features(dense, embedded))
+
+    def head_of(self, head_input: torch.Tensor) -> torch.Tensor:
+        """Logits (rows,) of the last linear layer."""
+        return functional.linear(head_input, self.head.weight, self.head.bias).squeeze(1)
+
+
+def initialise(name: str, tensor: torch.Tensor, generator: torch.Generator | None = None) -> None:
+    """Initial weights in place: tables N(0, 0.001), gains 1, biases 0, linear layers Glorot-uniform."""
+    if name.startswith("embedding."):
+        tensor.normal_(0.0, 0.001, generator=generator)
+    elif tensor.dim() == 1:
+        tensor.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+    else:
+        bound = math.sqrt(6.0 / (tensor.shape[0] + tensor.shape[1]))
+        tensor.uniform_(-bound, bound, generator=generator)
+
+
+def load(folder: str) -> Model:
+    """The exported model of a folder, ready to predict."""
+    with open(f"{folder}/model.json", encoding="utf-8") as handle:
+        description = json.load(handle)
+    model = Model(description["genotype"], description["schema"])
+    model.load_state_dict(torch.load(f"{folder}/weights.pt", weights_only=True))
+    return model.eval()
