@@ -122,12 +122,16 @@ def load_problem(name_or_path: str | Path, overrides: dict[str, Any] | None = No
 def section_settings(model: type[Spec], problem: Problem, section: str, where: str = "search") -> Any:
     """One of the settings sections (`supernet`, `scoring`, `final.training`) as the model its package asks for.
 
+    A section without a `seed` of its own gets the search's.
+
     Raises:
         ConfigError: unknown key or bad value, in one line.
     """
     tree: Any = problem
     for part in section.split("."):
         tree = getattr(tree, part)
+    if "seed" in model.model_fields:
+        tree = {"seed": problem.seed} | tree
     try:
         return validate(model, tree, "")
     except ConfigError as error:

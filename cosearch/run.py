@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from cosearch.problem import Problem, section_settings
 from cosearch.progress import Progress
 from cosearch.report.page import write_report
 from cosearch.runfolder import RunFolder
+from cosearch.steps import Steps
 from cosearch.store import Trial, TrialStore
 from pimsim.discovery import implementation
 from pimsim.errors import DataError
@@ -64,11 +64,13 @@ def run_search(problem: Problem, folder: Path, budget: Budget, argv: list[str], 
     Raises:
         PimsimError: bad input, in one line.
     """
-    from supernet.scoring import ScoringSettings
+    with Interrupt() as interrupt:
+        return _run(with_training_settings(problem), folder, budget, argv, progress, interrupt)
 
+
+def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progress: Progress, interrupt: Interrupt) -> Finished:
     from supernet.space import load_space
 
-    section_settings(ScoringSettings, problem, "scoring")  # said before minutes of training, not after
     space = load_space(problem.space)
     hardware = HardwareSpace(problem.device, problem.hardware)
     dataset = choose_dataset(problem, progress)
@@ -76,8 +78,7 @@ def run_search(problem: Problem, folder: Path, budget: Budget, argv: list[str], 
     run.begin(argv)
     train(run, space, dataset, progress)
     write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
-    with Interrupt() as interrupt:
-        trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
+    trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
     write_pareto(folder / "pareto.csv", trials, problem)
     if interrupt.requested or not trials:
         write_report(run, trials)
@@ -86,6 +87,23 @@ def run_search(problem: Problem, folder: Path, budget: Budget, argv: list[str], 
     export_winner(run, winner, dataset, progress)
     write_report(run, trials)
     return Finished(trials, winner.id, False)
+
+
+def with_training_settings(problem: Problem) -> Problem:
+    """The problem with every setting of its training sections spelled out, seeds included.
+
+    Raises:
+        ConfigError: an unknown key or a bad value in one of them.
+    """
+    from supernet.final import FinalSettings
+    from supernet.scoring import ScoringSettings
+    from supernet.training import TrainingSettings
+
+    full = {}
+    for section, model in (("supernet", TrainingSettings), ("scoring", ScoringSettings), ("final.training", FinalSettings)):
+        full[section] = section_settings(model, problem, section).model_dump(mode="json")
+    final = problem.final.model_copy(update={"training": full["final.training"]})
+    return problem.model_copy(update={"supernet": full["supernet"], "scoring": full["scoring"], "final": final})
 
 
 def choose_dataset(problem: Problem, progress: Progress) -> Dataset:
@@ -173,26 +191,3 @@ def _reporter(update: Callable[[int, str], None]) -> Callable[[Trial], None]:
         update(count, remark)
 
     return finished
-
-
-class Steps:
-    """The progress callback of training: opens a bar at the first call, since only then the number of steps is known."""
-
-    def __init__(self, progress: Progress, name: str) -> None:
-        self.progress, self.name = progress, name
-        self._phase: Any = None
-        self._update: Callable[[int, str], None] | None = None
-
-    def __enter__(self) -> Steps:
-        return self
-
-    def __call__(self, done: int, total: int, remark: str = "") -> None:
-        if self._update is None:
-            self._phase = self.progress.phase(self.name, total, done)
-            self._update = self._phase.__enter__()
-        self._update(done, remark)
-
-    def __exit__(self, *error: Any) -> None:
-        if self._phase is not None:
-            with suppress(Exception):
-                self._phase.__exit__(*error)
