@@ -1,0 +1,79 @@
+"""`pimsim devices`, `schema` and `run` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+def pimsim(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "pimsim.cli", *words], capture_output=True, text=True)
+
+
+def test_run_writes_the_contract(tmp_path: Path) -> None:
+    done = pimsim("run", "--device", "hbm_pim", "--workload", "deepfm_criteo", "--batch", "2", "--out", str(tmp_path / "o"), "--json", "-")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    keys = {"device", "workload", "fidelity", "batch", "latency_us", "throughput_samples_per_s", "energy_uj_per_sample", "area_mm2"}
+    assert keys | {"power_w", "bandwidth_gbps", "bottleneck", "operators", "provenance"} <= set(report)
+    assert set(report["latency_us"]) == {"mean", "p50", "p95", "p99"} and set(report["bandwidth_gbps"]) == {"achieved", "peak"}
+    assert report["bandwidth_gbps"]["achieved"] < report["bandwidth_gbps"]["peak"] == 1024.0
+    assert {"name", "kind", "unit", "latency_us", "energy_uj", "share"} <= set(report["operators"][0])
+    again = pimsim("run", "--device", str(tmp_path / "o/device.yaml"), "--workload", str(tmp_path / "o/workload.json"), "--batch", "2", "--json", "-")
+    assert again.returncode == 0, again.stderr
+    second = json.loads(again.stdout)
+    for key in ("latency_us", "energy_uj_per_sample", "area_mm2", "operators"):
+        assert second[key] == report[key]
+
+
+def test_a_plain_memory_has_no_area() -> None:
+    done = pimsim("run", "--device", "ddr4_3200", "--workload", "deepfm_criteo", "--batch", "1", "--json", "-")
+    assert json.loads(done.stdout)["area_mm2"] == "n/a"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--device", "hbm_pm", "--workload", "rm1"], "did you mean 'hbm_pim'"),
+        (["run", "--device", "hbm_pim", "--workload", "rm9"], "unknown workload 'rm9'"),
+        (["run", "--device", "hbm_pim", "--workload", "rm1", "--set", "dram.chanels=3"], "did you mean 'channels'"),
+        (["run", "--device", "hbm_pim", "--workload", "rm1", "--set", "dram.timing.nRCDRD=-1"], "dram.timing.nRCDRD: -1"),
+        (["run", "--device", "hbm_pim", "--workload", "rm1", "--set", "dram.timing.nRCDR=1"], "nRCDR"),
+        (["run", "--device", "hbm_pim", "--workload", "rm1", "--set", "dram.channels"], "expected KEY=VALUE"),
+        (["run", "--device", "hbm_pim", "--workload", "rm1", "--fidelity", "exact"], "unknown fidelity 'exact'"),
+        (["run", "--device", "hbm_pim", "--workload", "rm1", "--set", "mapping.tables=striped"], "striped"),
+        (["run", "--device", "hbm_pim", "--workload", "/no/such.json"], "/no/such.json"),
+        (["run", "--device", "hbm_pim", "--workload", "rm2", "--set", "dram.channels=1"], "do not fit"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(words: list[str], message: str) -> None:
+    done = pimsim(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert message in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_broken_workload_file_names_the_operator(tmp_path: Path) -> None:
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps({"name": "w", "operators": [{"op": "matmul", "name": "m", "in_features": 0, "out_features": 1}]}))
+    done = pimsim("run", "--device", "hbm_pim", "--workload", str(path))
+    assert done.returncode == 2 and "operators.0" in done.stderr and "in_features" in done.stderr
+
+
+def test_the_schema_knows_every_section() -> None:
+    done = pimsim("schema")
+    assert set(json.loads(done.stdout)["properties"]) >= {"name", "dram", "unit", "host", "mapping"}
+
+
+def test_a_users_own_device_file(tmp_path: Path) -> None:
+    shipped = yaml.safe_load((Path(__file__).parents[2] / "configs/devices/hbm_pim.yaml").read_text())
+    shipped["name"], shipped["dram"]["channels"] = "mine", 8
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(shipped))
+    done = pimsim("run", "--device", str(path), "--workload", "deepfm_criteo", "--batch", "1", "--json", "-")
+    assert json.loads(done.stdout)["device"] == "mine"
