@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cached_property
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +40,14 @@ class CandidateEvaluator:
     def evaluate(self, candidate: Candidate, known: Metrics) -> Metrics:
         """Every metric of `cosearch.metrics.METRICS`."""
         from pimsim.api import simulate
+        from supernet.lowering import count
 
         workload = self.workload(candidate.model)
         report = simulate(self.device(candidate), workload, costs=self.costs)
         score = known or self.score(candidate.model)
-        sizes = {"macs": workload.macs, "parameters": self.parameters(candidate.model)}
-        return {**score, **hardware_metrics(report), **sizes}
+        schema = self.dataset.schema
+        macs, parameters = count(candidate.model, len(schema.dense), len(schema.sparse))
+        return {**score, **hardware_metrics(report), "macs": macs, "parameters": parameters}
 
     def score(self, model: Genotype) -> Metrics:
         """Validation log loss and AUC with the supernet's weights."""
@@ -67,14 +68,6 @@ class CandidateEvaluator:
         source = IndexSource(kind="file", path=TRACE)
         workload = to_workload(model, self.dataset.schema, name, source, self.problem.batch)
         return workload.model_copy(update={"folder": str(self.folder.resolve())})
-
-    def parameters(self, model: Genotype) -> int:
-        """Live parameters of the network, embedding tables excluded."""
-        from supernet.standalone import parameter_shapes
-
-        schema = self.dataset.schema
-        shapes = parameter_shapes(model.canonical().model_dump(mode="json"), len(schema.dense), len(schema.sparse))
-        return sum(prod(shape) for shape in shapes.values())
 
     @cached_property
     def dataset(self) -> Dataset:

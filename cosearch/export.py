@@ -71,8 +71,9 @@ def train_winner(run: RunFolder, trial: Trial, dataset: Dataset, progress: Progr
 
 def _write(run: RunFolder, trial: Trial, dataset: Dataset, result: FinalResult, folder: Path, pick: str) -> None:
     from supernet.export import export_model
+    from supernet.model import schema_dict
 
-    export_model(trial.candidate.model, dataset.schema, result.model, folder)
+    export_model(trial.candidate.model, schema_dict(dataset.schema), result.model, folder)
     report = _write_hardware(run, trial, folder)
     metrics = {
         "id": trial.id,

@@ -83,16 +83,19 @@ def front_table(trials: list[Trial], problem: Problem, mark: int | None = None) 
     from rich.table import Table
 
     shown = [*FIRST[:5], "macs"] + [name for name in problem.objectives if name not in FIRST]
-    table = Table("id", *(METRICS[name].label for name in shown), "bits w/e", "hardware", box=None, header_style="bold")
-    for column in table.columns[:-1]:
+    varied = [key for key, choices in problem.hardware.items() if len(choices) > 1]
+    heads = [METRICS[name].label.replace(" (", "\n(") for name in shown]
+    genes = [key.replace(".", "\n") for key in varied]
+    table = Table("id", *heads, "weight\nbits", "table\nbits", *genes, box=None, header_style="bold")
+    for column in table.columns:
         column.justify = "right"
-    short = {key: key.rpartition(".")[2] for key in problem.hardware}
     for trial in front_of(trials, problem.objectives):
         figures = [_figure(name, trial.metrics.get(name)) for name in shown]
         model = trial.candidate.model
-        varied = [f"{short[key]}={value}" for key, value in trial.candidate.hardware if len(problem.hardware[key]) > 1]
-        name = f"{trial.id}*" if trial.id == mark else str(trial.id)
-        table.add_row(name, *figures, f"{model.weight_bits}/{model.embedding_bits}", " ".join(varied))
+        hardware = dict(trial.candidate.hardware)
+        name = f"{trial.id}*" if trial.id == mark else f"{trial.id} "
+        bits = (str(model.weight_bits), str(model.embedding_bits))
+        table.add_row(name, *figures, *bits, *(str(hardware[key]) for key in varied))
     return table
 
 

@@ -45,7 +45,7 @@ def print_front(table: object, folder: Path, trials: list, picked: int | None) -
 
     from rich.console import Console
 
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 180)
     failed = sum(t.error is not None for t in trials)
     console.print(f"\n[bold]Pareto front[/bold] of {len(trials)} candidates" + (f" ({failed} failed)" if failed else ""))
     console.print(table)
