@@ -7,7 +7,7 @@ Closed forms, in clocks (RCD and RTP under the standard's own names):
     refresh-limited         peak * (1 - (ranks * nRP + nRFC + nRCD) / nREFI)
     row-cycle limit         a burst each max(nRC, nRCD + nRTP + nRP) from one bank with a new row each time
     activation window       a burst each max(nFAW / 4, nRRDS, nRRDL / bank groups, nBL, nRC / banks) with a new row each time,
-    banks in turn
+    banks in turn; on a single command bus one ACT of four may lose its slot to a column command, hence its tolerance
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ def _activation_window(spec: DramSpec) -> Check:
     row = np.arange(8_000) // organisation.banks % organisation.rows
     rate = _rate(quiet, bank=bank, row=row, column=np.zeros_like(bank))
     clock_us = timing["tCK_ps"] * 1e-6
-    return Check("activation-window-limited rate", 1 / (expected * clock_us), rate / clock_us, "million bursts/s", 0.05)
+    slot = 0.0 if standard_of(spec).dual_bus else 0.25  # one ACT of four may find a column command in its slot
+    tolerance = 0.01 + slot / (expected + slot)
+    return Check("activation-window-limited rate", 1 / (expected * clock_us), rate / clock_us, "million bursts/s", tolerance)
 
 
 def _pim_peak(device: DeviceSpec, one: DramSpec) -> Check | None:

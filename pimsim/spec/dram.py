@@ -35,7 +35,7 @@ class DramSpec(Sourced):
     """File name in `pimsim/dram/`, for example `ddr4`."""
     organisation: str
     """Organisation preset of the standard, for example `8Gb_x8`."""
-    speed: str
+    speed: str = Field(coerce_numbers_to_str=True)
     """Speed bin of the standard, for example `3200AA`."""
     channels: PositiveInt = 1
     """Independent channels (pseudo-channels for HBM)."""
