@@ -32,13 +32,16 @@ class Progress:
 def fixed_arithmetic(threads: int) -> Iterator[None]:
     """A fixed thread count and deterministic kernels, so that a run's bits do not depend on where or beside what it runs."""
     before, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # everything here is written before it is read
     try:
         yield
     finally:
         torch.set_num_threads(before)
         torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 def save_atomically(value: Any, path: Path) -> None:

@@ -1,0 +1,234 @@
+"""Trains one network alone: from scratch on train, early stop on validation, rounded to its precisions, tested once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from pimsim.spec.base import Spec
+from supernet import optim
+from supernet.genotype import Genotype
+from supernet.metrics import Score, score_logits
+from supernet.model import schema_dict
+from supernet.quantise import quantised
+from supernet.runs import Progress, claim, fixed_arithmetic, read_json, read_torch, save_atomically
+from supernet.standalone import Model
+from workloads.data import Dataset, Split, iterate
+from workloads.data.batches import batch_count
+
+
+class FinalSettings(Spec):
+    """How a network is trained alone. The defaults suit Frappe."""
+
+    epochs: PositiveInt = 10
+    """Passes over the training rows at most; the learning rate's cosine ends with them."""
+    patience: PositiveInt = 2
+    """Epochs without a better validation log loss before training stops."""
+    batch: PositiveInt = 2048
+    learning_rate: PositiveFloat = 0.003
+    optimizer: optim.Name = "adam"
+    warm_up: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    cosine: bool = True
+    clip_norm: PositiveFloat = 5.0
+    """Greatest Euclidean norm of the gradient of all weights but the tables."""
+    embedding_l2: NonNegativeFloat = 30.0
+    """Row-wise decay of the tables: every step multiplies all rows by exp(-learning rate * this)."""
+    threads: PositiveInt = 2
+    """CPU threads; another number gives other last bits."""
+
+
+@dataclass(frozen=True)
+class FinalResult:
+    """A network trained alone."""
+
+    valid: Score
+    """On the validation rows, at the genotype's precisions."""
+    valid_full_precision: Score
+    """The same before rounding."""
+    test: Score | None
+    """On the test rows, opened once, at the genotype's precisions; None where the test split was not asked for."""
+    epochs: int
+    """Epochs trained."""
+    best_epoch: int
+    """The epoch whose weights these are, counted from 1."""
+    seconds: float
+    """Training and validation, resumed parts included."""
+    parameters: int
+    """Trained values, tables included."""
+    model: Model
+    """Ready to predict, weights rounded to the genotype's precisions (held in float32)."""
+
+
+def train_alone(
+    genotype: Genotype,
+    dataset: Dataset,
+    settings: FinalSettings,
+    folder: Path,
+    seed: int,
+    progress: Callable[[Progress], None] | None = None,
+    open_test: bool = True,
+) -> FinalResult:
+    """Trains a network from scratch, or goes on after its last finished epoch, or finds it finished.
+
+    Args:
+        genotype: the network.
+        dataset: trained on its training rows, stopped on its validation rows.
+        settings: how.
+        folder: gets `settings.json`, `checkpoint.pt` on the way; `final.pt`, `result.json` and `test_opened.log` at the end.
+        seed: initial weights and order of rows.
+        progress: called after every epoch.
+        open_test: evaluate the test rows at the end.
+
+    Raises:
+        RunError: the folder belongs to another network, other settings, another seed or other data.
+    """
+    canonical = genotype.canonical()
+    data = {"name": dataset.name, "digest": dataset.digest}
+    claim(
+        folder,
+        {
+            "genotype": canonical.model_dump(mode="json", exclude={"space"}),
+            "dataset": data,
+            "final": settings.model_dump(mode="json"),
+            "seed": seed,
+            "open_test": open_test,
+        },
+    )
+    if not (folder / "result.json").exists():
+        with fixed_arithmetic(settings.threads):
+            _finish(_train(canonical, dataset, settings, folder, seed, progress), canonical, dataset, folder, open_test)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    tree = read_json(folder / "result.json")
+    model = Model(canonical.model_dump(mode="json"), schema_dict(dataset.schema))
+    model.load_state_dict(read_torch(folder / "final.pt"))
+    scores = {key: Score(**tree.pop(key)) if tree[key] else tree.pop(key) for key in ("valid", "valid_full_precision", "test")}
+    return FinalResult(**scores, **tree, model=model.eval())
+
+
+def evaluate(model: Model, split: Split, chunk: int = 4096) -> Score:
+    """Log loss and AUC of a model on a split."""
+    with torch.inference_mode():
+        was_training = model.training
+        model.eval()
+        logits = [model(torch.from_numpy(b.dense), torch.from_numpy(b.sparse)) for b in iterate(split, chunk)]
+        model.train(was_training)
+    return score_logits(np.asarray(split.label), torch.cat(logits).numpy())
+
+
+@dataclass
+class _Training:
+    """Where a training stands after a whole number of epochs."""
+
+    model: Model
+    table: optim.RowSparseTable
+    states: dict[str, optim.State]
+    epoch: int = 0
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    best: dict[str, torch.Tensor] | None = None
+    seconds: float = 0.0
+
+    def save(self, path: Path) -> None:
+        """Writes the checkpoint."""
+        plain = {key: getattr(self, key) for key in ("states", "epoch", "best_epoch", "best_loss", "best", "seconds")}
+        weights = {name: p.detach() for name, p in _dense(self.model).items()}
+        save_atomically({**plain, "weights": weights, "table": self.table.state_dict()}, path)
+
+    def load(self, path: Path) -> None:
+        """Goes on from a checkpoint."""
+        saved = read_torch(path)
+        self.table.load_state_dict(saved.pop("table"))
+        with torch.no_grad():
+            for name, tensor in saved.pop("weights").items():
+                self.model.get_parameter(name).copy_(tensor)
+        for key, value in saved.items():
+            setattr(self, key, value)
+
+
+def _dense(model: Model) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if name != "embedding.weight"}
+
+
+def _train(
+    genotype: Genotype,
+    dataset: Dataset,
+    settings: FinalSettings,
+    folder: Path,
+    seed: int,
+    progress: Callable[[Progress], None] | None,
+) -> _Training:
+    generator = torch.Generator().manual_seed(seed)
+    model = Model(genotype.model_dump(mode="json"), schema_dict(dataset.schema), generator=generator)
+    model.embedding.weight.requires_grad_(False)
+    table = optim.RowSparseTable(model.embedding.weight.data, settings.optimizer, settings.embedding_l2)
+    states = {name: optim.new_state(settings.optimizer, p.data, count="tensor") for name, p in _dense(model).items()}
+    run = _Training(model, table, states)
+    if (folder / "checkpoint.pt").exists():
+        run.load(folder / "checkpoint.pt")
+    valid, began = dataset.split("valid"), time.monotonic()
+    while run.epoch < settings.epochs and run.epoch - run.best_epoch < settings.patience:
+        started = time.monotonic()
+        _epoch(run, dataset.split("train"), settings, seed)
+        table.settle()
+        loss = evaluate(model, valid).logloss
+        if loss < run.best_loss:
+            run.best_loss, run.best_epoch = loss, run.epoch
+            run.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        run.seconds += time.monotonic() - started
+        run.save(folder / "checkpoint.pt")
+        if progress:
+            progress(Progress(run.epoch, settings.epochs, time.monotonic() - began, loss))
+    return run
+
+
+def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> None:
+    batch = min(settings.batch, len(split))
+    per_epoch = batch_count(len(split), batch, drop_last=True)
+    parameters = _dense(run.model)
+    run.model.train()
+    rng = np.random.default_rng([seed, 2, run.epoch])
+    for index, rows in enumerate(iterate(split, batch, rng, drop_last=True)):
+        step = run.epoch * per_epoch + index
+        rate = optim.rate(step, settings.epochs * per_epoch, settings.learning_rate, settings.warm_up, settings.cosine)
+        embedded, leaf = run.table.look_up(torch.from_numpy(rows.sparse).long() + run.model.offsets)
+        logit = run.model.logits(torch.from_numpy(rows.dense), embedded)
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(rows.label).float())
+        run.model.zero_grad()
+        loss.backward()
+        used = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        optim.clip(list(used.values()), settings.clip_norm)
+        for name, gradient in used.items():
+            optim.step(settings.optimizer, parameters[name].data, run.states[name], gradient, rate)
+        run.table.update(leaf, rate)
+    run.epoch += 1
+
+
+def _finish(run: _Training, genotype: Genotype, dataset: Dataset, folder: Path, open_test: bool) -> None:
+    """Best epoch's weights, rounded; then validation and, once, the test rows."""
+    model, valid = run.model, dataset.split("valid")
+    assert run.best is not None  # at least one epoch has run
+    model.load_state_dict(run.best)
+    before = evaluate(model, valid)
+    model.load_state_dict(quantised(run.best, genotype.weight_bits, genotype.embedding_bits))
+    save_atomically({name: tensor.clone() for name, tensor in model.state_dict().items()}, folder / "final.pt")
+    result: dict[str, Any] = {
+        "valid": evaluate(model, valid)._asdict(),
+        "valid_full_precision": before._asdict(),
+        "test": None,
+        "epochs": run.epoch,
+        "best_epoch": run.best_epoch,
+        "seconds": run.seconds,
+        "parameters": sum(tensor.numel() for tensor in run.best.values()),
+    }
+    if open_test:
+        reason = f"final evaluation of {genotype.digest()}"
+        result["test"] = evaluate(model, dataset.open_test(reason, folder / "test_opened.log"))._asdict()
+    save_atomically(result, folder / "result.json")

@@ -1,0 +1,131 @@
+"""A genotype as the simulator's workload: only what is live, at the genotype's precisions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pimsim.graph import Elementwise, IndexSource, Input, Table, Workload, WorkloadBuilder
+from supernet.blocks.base import BlockOperator, Place, places
+from supernet.genotype import Genotype
+from supernet.model import block_operators
+from workloads.operators.concat import Concat
+from workloads.operators.embedding import Embedding
+from workloads.operators.fc import FullyConnected
+from workloads.operators.layer_norm import LayerNorm
+
+
+def to_workload(
+    genotype: Genotype, schema: Any, name: str, indices: IndexSource | None = None, batch: int = 1
+) -> Workload:
+    """The operators of a genotype's canonical form in topological order.
+
+    Args:
+        genotype: the network.
+        schema: field names (`dense`, `sparse`) and `cardinalities`, as a data set's `schema` has them. Every table
+            is looked up once a sample.
+        name: of the workload.
+        indices: where the row numbers come from.
+        batch: usual samples per batch.
+    """
+    return _Lowering(genotype.canonical(), schema).build().build(name, indices, batch)
+
+
+def count(genotype: Genotype, dense_count: int, sparse_count: int) -> tuple[int, int]:
+    """Multiply-accumulates per sample and trained values of the live network, embedding tables excluded from both."""
+    from supernet.standalone import parameter_shapes
+
+    shapes = parameter_shapes(genotype.canonical().model_dump(mode="json"), dense_count, sparse_count)
+    fields = {"dense": [f"d{i}" for i in range(dense_count)], "sparse": [f"s{i}" for i in range(sparse_count)]}
+    workload = to_workload(genotype, {**fields, "cardinalities": [1] * sparse_count}, "count")
+    return workload.macs, sum(math.prod(shape) for shape in shapes.values())
+
+
+class _Lowering:
+    """Builds the graph block by block."""
+
+    def __init__(self, genotype: Genotype, schema: Any) -> None:
+        self.genotype, self.schema = genotype, schema if isinstance(schema, dict) else schema.model_dump()
+        self.builder = WorkloadBuilder()
+        self.vectors: dict[int, str] = {}
+        self.sets: dict[int, str] = {}
+
+    def build(self) -> WorkloadBuilder:
+        genotype, dense_count = self.genotype, len(self.schema["dense"])
+        dim, count = genotype.embedding_dim, len(self.schema["sparse"])
+        used = {i for block in genotype.blocks for i in (*block.dense_inputs, block.dense_left, block.dense_right)}
+        if 0 in used:
+            self.vectors[0] = self.builder.add(Input(name="dense", elements=max(dense_count, 1)))
+        tables = tuple(
+            Table(name=field, rows=rows, dim=dim, bits=genotype.embedding_bits)
+            for field, rows in zip(self.schema["sparse"], self.schema["cardinalities"], strict=True)
+        )
+        self.sets[0] = Embedding(tables=tables).lower(self.builder, "embedding", ())
+        for place in places(genotype, dense_count, count):
+            self._block(place)
+        last = genotype.blocks[-1]
+        fields = last.sparse_dim + (8 if last.interact else 0)
+        depth = len(genotype.blocks)
+        join = Concat(shapes=((last.dense_dim,), (fields, dim)), flatten=True)
+        joined = join.lower(self.builder, "head.concat", (self.vectors[depth], self.sets[depth]))
+        head = FullyConnected(
+            in_features=last.dense_dim + fields * dim, out_features=1, activation="none", weight_bits=genotype.weight_bits
+        )
+        head.lower(self.builder, "head", (joined,))
+        return self.builder
+
+    def _block(self, place: Place) -> None:
+        block, base, operators = place.block, f"block{place.number}", block_operators()
+        read = {
+            "dense": self._joined(f"{base}.dense", [(i, (place.dense[i],)) for i in block.dense_inputs], self.vectors),
+            "fields": self._joined(
+                f"{base}.fields", [(i, (sum(place.fields[i]), place.dim)) for i in block.sparse_inputs], self.sets
+            ),
+        }
+        if block.reads("pair"):
+            read |= {"left": self.vectors[block.dense_left], "right": self.vectors[block.dense_right]}
+        made = [self._operator(operators[op], place, base, read) for op in block.dense_ops]
+        own_dense = self._add(f"{base}.sum", made, block.dense_dim) if made else None
+        own_fields = self._operator(operators[block.sparse_op], place, base, read) if block.sparse_op else None
+        read |= {"own dense": own_dense, "own fields": own_fields}
+        if block.fm:
+            crossed = self._operator(operators["fm"], place, base, read)
+            self.vectors[place.number] = self._add(f"{base}.fm.add", [own_dense, crossed], block.dense_dim)
+        elif own_dense:
+            self.vectors[place.number] = own_dense
+        if block.interact:
+            more = self._operator(operators["interact"], place, base, read)
+            parts = [(own_fields, (block.sparse_dim, place.dim)), (more, (8, place.dim))]
+            self.sets[place.number] = self._concat(f"{base}.interact.concat", parts)
+        elif own_fields:
+            self.sets[place.number] = own_fields
+
+    def _operator(self, kind: BlockOperator, place: Place, base: str, read: dict[str, str]) -> str:
+        """The operator, its LayerNorm and its activation."""
+        norm, name = self.genotype.layer_norm, f"{base}.{kind.name}"
+        operator = kind.operator(place, self.genotype.weight_bits, bias=not norm)
+        out = operator.lower(self.builder, name, [read[source] for source in kind.sources(place)])
+        if norm:
+            shape, axis = operator.out_shape, "fields" if kind.name == "efc" else "features"
+            if kind.name == "interact":
+                shape = (math.prod(shape),)  # normalised before it is cut into fields
+            out = LayerNorm(shape=shape, axis=axis).lower(self.builder, f"{name}.norm", (out,))
+        if kind.activation != "none":
+            elements = math.prod(operator.out_shape)
+            out = self.builder.add(
+                Elementwise(name=f"{name}.{kind.activation}", inputs=(out,), function=kind.activation, elements=elements)
+            )
+        return out
+
+    def _joined(self, name: str, sources: list[tuple[int, tuple[int, ...]]], outputs: dict[int, str]) -> str | None:
+        return self._concat(name, [(outputs[i], shape) for i, shape in sources]) if sources else None
+
+    def _concat(self, name: str, parts: list[tuple[str, tuple[int, ...]]]) -> str:
+        join = Concat(shapes=tuple(shape for _, shape in parts))
+        return join.lower(self.builder, name, [source for source, _ in parts])
+
+    def _add(self, name: str, parts: list[str], elements: int) -> str:
+        if len(parts) == 1:
+            return parts[0]
+        add = Elementwise(name=name, inputs=tuple(parts), function="add", elements=elements, operands=len(parts))
+        return self.builder.add(add)
