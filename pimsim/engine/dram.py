@@ -41,6 +41,9 @@ class ChannelState(NamedTuple):
     position: IntArray
     slot: IntArray
     queue: IntArray
+    member: IntArray
+    size: IntArray
+    place: IntArray
     bank_state: IntArray
     rank_state: IntArray
     active: IntArray
@@ -71,6 +74,9 @@ def new_state(tables: ChannelTables, first_offer: int) -> ChannelState:
         position=np.zeros((windows, nodes), np.int64),
         slot=np.zeros((slots, 9), np.int64),
         queue=np.full((2, banks, 4), -1, np.int64),
+        member=np.zeros((2, 3, banks), np.int64),
+        size=np.zeros((2, 3), np.int64),
+        place=np.full((2, 3, banks), -1, np.int64),
         bank_state=bank_state,
         rank_state=np.zeros((ranks, 4), np.int64),
         active=np.zeros(banks, np.int64),
@@ -158,7 +164,7 @@ class Channel(NamedTuple):
         return int(max(self.state.scalar[X_DEPARTED], self.state.scalar[X_ACCEPTED] + 1))
 
 
-def _run_channel(
+def run_channel(
     tables: ChannelTables,
     bank: IntArray,
     row: IntArray,
@@ -219,7 +225,7 @@ def replay(
     not_before = None if arrival is None else np.maximum.accumulate(np.maximum(np.asarray(arrival, np.int64), 0))
     channels = []
     seconds = 0.0
-    _warm(tables)
+    warm(tables)
     for channel in range(organisation.channels):
         index = np.flatnonzero(fields["channel"] == channel) if organisation.channels > 1 else np.arange(len(address))
         if not_before is not None:
@@ -228,16 +234,16 @@ def replay(
             due = index * interval if organisation.channels > 1 and interval else np.empty(0, np.int64)
         of_channel = (bank[index], fields["row"][index], fields["column"][index])
         began = time.perf_counter()
-        state, arrived, departed, log = _run_channel(tables, *of_channel, is_write[index], due, interval, log_commands)
+        state, arrived, departed, log = run_channel(tables, *of_channel, is_write[index], due, interval, log_commands)
         seconds += time.perf_counter() - began
         channels.append(Channel(index, *of_channel, state, arrived, departed, log))
     return _gather(spec, organisation, is_write, channels, seconds, log_commands)
 
 
-def _warm(tables: ChannelTables) -> None:
+def warm(tables: ChannelTables) -> None:
     """Loads or compiles the kernel on an empty trace, so that it does not count as simulation."""
     none = np.empty(0, np.int64)
-    _run_channel(tables, none, none, none, np.empty(0, bool), none, 0, False)
+    run_channel(tables, none, none, none, np.empty(0, bool), none, 0, False)
 
 
 def _gather(
@@ -300,7 +306,7 @@ _ALWAYS = ("ACT", "PRE", "RD", "WR", "REF")
 
 def _open_rank_clocks(channel: Channel, until: int) -> int:
     """Clocks during which a rank had an open bank, summed over the ranks."""
-    from pimsim.kernels.frfcfs import R_CLOCKS, R_OPEN, R_SINCE
+    from pimsim.kernels.queues import R_CLOCKS, R_OPEN, R_SINCE
 
     ranks = channel.state.rank_state
     still_open = np.where(ranks[:, R_OPEN] > 0, np.maximum(until - ranks[:, R_SINCE], 0), 0)

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from numba import njit
 
-from pimsim.kernels.timing import BANK, BANKGROUP, record
+from pimsim.kernels.timing import BANK, BANKGROUP, kernel
+from pimsim.kernels.timing import record as record_inline
 
 ACT, PRE, PREA, RD, WR, RDA, WRA, REF = 0, 1, 2, 3, 4, 5, 6, 7
 OK, NOT_CLOSED, NOT_OPEN = 0, 1, 2
 CLOSED = -(1 << 62)
+
+
+@kernel
+def record(constraints, start, ready, history, position, command, rank, group, bank, ranks, groups, clock):
+    """As `timing.record`, compiled once: it is called in many places here."""
+    record_inline(constraints, start, ready, history, position, command, rank, group, bank, ranks, groups, clock)
 
 
 @njit(cache=True)
@@ -93,19 +100,18 @@ def _refresh(tables, ready, history, position, counts, open_row, clock, together
     for b in range(banks):
         any_open |= saved[b] != CLOSED
         together = together and saved[b] == saved[0]
-    if any_open:
-        clock = max(clock + 1, _earliest(ready, PREA, -1, rank, group, ranks, groups, banks))
-        _issue(tables, ready, history, position, counts, open_row, PREA, -1, 0, clock)
-    clock = max(clock + 1, _earliest(ready, REF, -1, rank, group, ranks, groups, banks))
-    _issue(tables, ready, history, position, counts, open_row, REF, -1, 0, clock)
-    if together and any_open:
-        clock = max(clock + 1, _earliest(ready, ACT, -1, rank, group, ranks, groups, banks))
-        _issue(tables, ready, history, position, counts, open_row, ACT, -1, saved[0], clock)
-    elif any_open:
-        for b in range(banks):
-            if saved[b] != CLOSED:
-                clock = max(clock + 1, _earliest(ready, ACT, b, rank, group, ranks, groups, banks))
-                _issue(tables, ready, history, position, counts, open_row, ACT, b, saved[b], clock)
+    for step in range(banks + 2):
+        command, b, row = ACT, step - 2, saved[max(step - 2, 0)]
+        if step == 0:
+            command = PREA
+        elif step == 1:
+            command = REF
+        elif together:
+            b = -1
+        if (step != 1 and not any_open) or (step > 2 and together) or (step >= 2 and row == CLOSED):
+            continue
+        clock = max(clock + 1, _earliest(ready, command, b, rank, group, ranks, groups, banks))
+        _issue(tables, ready, history, position, counts, open_row, command, b, row, clock)
     return clock
 
 
