@@ -174,8 +174,8 @@ def _pim_peak(device: DeviceSpec, one: DramSpec) -> Check | None:
     """Bandwidth of all units of a channel reading their banks in lock-step, where the unit says what it should be."""
     from pimsim.engine.stream import issue_stream
 
-    unit = device.unit
-    if unit is None or not hasattr(unit, "peak_gbps") or not hasattr(unit, "column_gap"):
+    unit: Any = device.unit
+    if not all(hasattr(unit, name) for name in ("peak_gbps", "column_gap", "units_per_channel")):
         return None
     organisation, timing, bits = resolve_organisation(one), resolve_timing(one), 16
     reads = [(Command.RD, 0, 0)] * 256

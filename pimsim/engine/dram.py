@@ -147,7 +147,7 @@ class ReplayResult:
 class Channel(NamedTuple):
     """One simulated channel: its requests (indices into the trace) and what the kernel left."""
 
-    index: IntArray
+    requests: IntArray
     bank: IntArray
     row: IntArray
     column: IntArray
@@ -262,7 +262,7 @@ def _gather(
     reads = n - writes
     arrived, departed = np.empty(n, np.int64), np.empty(n, np.int64)
     for channel in channels:
-        arrived[channel.index], departed[channel.index] = channel.arrived, channel.departed
+        arrived[channel.requests], departed[channel.requests] = channel.arrived, channel.departed
     total = np.sum([channel.state.scalar for channel in channels], axis=0)
     counts = np.sum([channel.state.counts for channel in channels], axis=0)
     cycles = np.array([channel.cycles for channel in channels], np.int64)
@@ -331,11 +331,11 @@ def _command_log(organisation: Organisation, channels: list[Channel]) -> NDArray
         rank, group = np.divmod(group, organisation.bankgroups)
         part["rank"] = np.where(whole_rank, where, rank)
         part["bankgroup"], part["bank"] = np.where(whole_rank, -1, group), np.where(whole_rank, -1, within)
-        if len(channel.index):
+        if len(channel.requests):
             served = request >= 0
             part["row"] = np.where(served, channel.row[request], -1)
             part["column"] = np.where(served, channel.column[request], -1)
-            part["request"] = np.where(served, channel.index[request], -1)
+            part["request"] = np.where(served, channel.requests[request], -1)
         parts.append(part)
     log = np.concatenate(parts)
     return log[np.argsort(log["cycle"], kind="stable")]
