@@ -9,7 +9,7 @@ import numpy as np
 
 from cosearch.fronts import front_of
 from cosearch.metrics import METRICS, objectives_of
-from cosearch.pareto import front_indices, hypervolume
+from cosearch.pareto import hypervolume, not_dominated
 from cosearch.runfolder import RunFolder, open_run
 from cosearch.store import Trial, TrialStore
 from pimsim.errors import RunError
@@ -34,7 +34,7 @@ def compare_runs(folders: list[Path]) -> dict[str, Any]:
     every = np.concatenate(values)
     low, high = every.min(axis=0), every.max(axis=0)
     high = high + 0.1 * np.where(high > low, high - low, 1.0)
-    joint = set(front_indices(every))
+    joint = not_dominated(every)
     firsts = np.cumsum([0, *(len(v) for v in values)])
     return {
         "objectives": list(objectives),
@@ -47,7 +47,7 @@ def compare_runs(folders: list[Path]) -> dict[str, Any]:
                 "candidates": count,
                 "front": len(front),
                 "hypervolume": hypervolume(points, low, high),
-                "in_joint_front": sum(first <= i < first + len(points) for i in joint),
+                "in_joint_front": int(joint[first : first + len(points)].sum()),
                 "best": {n: METRICS[n].sign * float(v) for n, v in zip(objectives, points.min(axis=0), strict=True)},
                 "points": [{"id": t.id, **{n: t.metrics[n] for n in objectives}} for t in front],
             }

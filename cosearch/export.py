@@ -89,7 +89,7 @@ def _write(run: RunFolder, trial: Trial, dataset: Dataset, result: FinalResult, 
         "macs": trial.metrics["macs"],
         "parameters": trial.metrics["parameters"],
         "seed": run.problem.seed,
-        **run.resolved,
+        **{name: run.resolved[name] for name in ("dataset", "dataset_digest")},
     }
     _write_json(folder / "metrics.json", metrics)
     _write_search(run, folder)

@@ -5,6 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 
+def not_dominated(values: np.ndarray) -> np.ndarray:
+    """True for every row that no other row dominates; equal rows do not dominate each other."""
+    import moocore
+
+    return np.asarray(moocore.is_nondominated(values, keep_weakly=True), dtype=bool)
+
+
 def front_indices(values: np.ndarray) -> list[int]:
     """Indices of the non-dominated rows, lowest index first; of rows that are equal only the first.
 

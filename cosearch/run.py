@@ -75,18 +75,18 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
     hardware = HardwareSpace(problem.device, problem.hardware)
     dataset = choose_dataset(problem, progress)
     run = RunFolder(folder, problem, _resolved(dataset, space, hardware))
-    run.begin(argv)
-    train(run, space, dataset, progress)
-    write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
-    trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
-    write_pareto(folder / "pareto.csv", trials, problem)
-    if interrupt.requested or not trials:
+    with run.claimed(argv):
+        train(run, space, dataset, progress)
+        write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
+        trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
+        write_pareto(folder / "pareto.csv", trials, problem)
         write_report(run, trials)
-        return Finished(trials, None, interrupt.requested)
-    winner = pick_trial(trials, problem, problem.final.pick)
-    export_winner(run, winner, dataset, progress)
-    write_report(run, trials)
-    return Finished(trials, winner.id, False)
+        if interrupt.requested or not trials:
+            return Finished(trials, None, interrupt.requested)
+        winner = pick_trial(trials, problem, problem.final.pick)
+        export_winner(run, winner, dataset, progress)
+        write_report(run, trials)
+        return Finished(trials, winner.id, False)
 
 
 def with_training_settings(problem: Problem) -> Problem:

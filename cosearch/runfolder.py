@@ -10,9 +10,10 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -36,22 +37,29 @@ class RunFolder:
 
     def __init__(self, path: Path, problem: Problem, resolved: dict[str, Any]) -> None:
         self.path, self.problem, self.resolved = path, problem, resolved
-        self._lock: IO[str] | None = None
 
-    def begin(self, argv: list[str]) -> None:
-        """Claims the folder: makes it, or checks that it belongs to the same search; writes `run.yaml` and `provenance.json`.
+    @contextmanager
+    def claimed(self, argv: list[str]) -> Iterator[None]:
+        """Holds the folder: makes it, or checks that it belongs to the same search; writes `run.yaml` and `provenance.json`.
 
         Raises:
             RunError: another configuration, another running search, or a folder that cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("w")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{self.path}: another cosearch run is using this folder") from None
+            lock = (self.path / ".lock").open("w")
         except OSError as error:
             raise RunError(f"{self.path}: cannot be written: {error.strerror}") from None
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{self.path}: another cosearch run is using this folder") from None
+            self._describe(argv)
+            yield
+
+    def _describe(self, argv: list[str]) -> None:
+        """Checks or writes what the folder is about."""
         tree = _resolved_tree(self.problem, self.resolved)
         if (self.path / "run.yaml").exists():
             self._same(_read_run_yaml(self.path), tree)

@@ -32,7 +32,11 @@ def run(
         raise ConfigError(f"--max-minutes: {max_minutes}: must be above 0")
     problem = load_problem(search, dict(parse_override(text) for text in set_ or []))
     budget = Budget(jobs, max_candidates, max_minutes)
-    done = run_search(problem, out, budget, sys.argv, Progress())
+    try:
+        done = run_search(problem, out, budget, sys.argv, Progress())
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
     print_front(front_table(done.trials, problem, done.picked), out, done.trials, done.picked)
     if done.interrupted:
         print(f"interrupted: {len(done.trials)} candidates kept; the same command goes on", file=sys.stderr)
