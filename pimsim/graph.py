@@ -139,7 +139,8 @@ class MatMul(Primitive):
 
     @property
     def weight_bytes(self) -> int:
-        return -(-self.out_features * self.in_features * self.weight_bits // 8) + (4 * self.out_features if self.bias else 0)
+        bias = 4 * self.out_features if self.bias else 0
+        return -(-self.out_features * self.in_features * self.weight_bits // 8) + bias
 
     @property
     def input_bytes(self) -> int:
@@ -151,7 +152,7 @@ class MatMul(Primitive):
 
 
 class Product(Primitive):
-    """Matrix product of two activations per sample, (m x k)(k x n); with `triangle` only the m(m-1)/2 strict lower part of a Gram matrix."""
+    """Matrix product of two activations per sample, (m x k)(k x n); `triangle`: only the strict lower part of a Gram matrix."""
 
     op: Literal["product"] = "product"
     m: PositiveInt
@@ -335,9 +336,9 @@ class WorkloadBuilder:
     """Collects primitives in order; `add` returns the name, so that lowerings chain."""
 
     def __init__(self) -> None:
-        self.operators: list[Primitive] = []
+        self.operators: list[AnyPrimitive] = []
 
-    def add(self, operator: Primitive) -> str:
+    def add(self, operator: AnyPrimitive) -> str:
         """Appends one primitive and returns its name."""
         self.operators.append(operator)
         return operator.name

@@ -51,8 +51,8 @@ class CostCache:
             return NO_WORK
         if isinstance(item, Gather):
             return self._gather(item, workload, device, batch)
-        if isinstance(item, MatMul) and _on_pim(item, device):
-            return device.unit.matmul(item, device, batch)  # type: ignore[union-attr]
+        if isinstance(item, MatMul) and device.unit is not None and _on_pim(item, device):
+            return device.unit.matmul(item, device, batch)
         return host.operator(item, device, batch, resident)
 
     def _gather(self, item: Gather, workload: Workload, device: DeviceSpec, batch: int) -> OperatorCost:
@@ -72,8 +72,8 @@ class CostCache:
         if policy == "striped" and device.mapping.embedding != "pim":
             raise ConfigError("mapping.tables: 'striped': needs mapping.embedding = pim (allowed on the host: row, table)")
         where = place(item.tables, policy, organisation, device.dram.channels, stripes).locate(table, index)
-        if device.mapping.embedding == "pim":
-            return device.unit.gather(item, device, batch, where, sample * len(pooled) + table)  # type: ignore[union-attr]
+        if device.mapping.embedding == "pim" and device.unit is not None:
+            return device.unit.gather(item, device, batch, where, sample * len(pooled) + table)
         return host.gather(item, device, batch, where)
 
 

@@ -9,7 +9,7 @@ Not modelled: operators that share the memory's bandwidth while both run.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ def schedule(workload: Workload, costs: Mapping[str, OperatorCost], arrivals_ps:
     resources = {HOST: simpy.Resource(env), MEMORY: simpy.Resource(env)}
     spans: list[dict[str, Span]] = [{} for _ in arrivals_ps]
 
-    def operator(batch: int, name: str, inputs: list[Any]) -> Iterator[Any]:
+    def operator(batch: int, name: str, inputs: list[Any]) -> Generator[Any, Any, None]:
         yield env.all_of(inputs)
         ready = int(env.now)
         cost = costs[name]
@@ -51,11 +51,11 @@ def schedule(workload: Workload, costs: Mapping[str, OperatorCost], arrivals_ps:
                 held.append((resources[resource], request))
         start = int(env.now)
         yield env.timeout(cost.latency_ps)
-        for resource, request in held:
-            resource.release(request)
+        for owner, request in held:
+            owner.release(request)
         spans[batch][name] = Span(name, ready, start, int(env.now))
 
-    def batch(number: int, arrival: int) -> Iterator[Any]:
+    def batch(number: int, arrival: int) -> Generator[Any, Any, None]:
         yield env.timeout(arrival)
         done: dict[str, Any] = {}
         for item in workload.operators:

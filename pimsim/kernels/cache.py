@@ -39,4 +39,5 @@ def use_cache() -> None:
     """Points Numba at the cache folder; call before the first `@njit`."""
     import numba
 
-    numba.config.CACHE_DIR = str(cache_folder(Path(__file__).parent, numba.__version__))
+    folder = cache_folder(Path(__file__).parent, numba.__version__)
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
 
@@ -13,12 +14,32 @@ from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.base import Sourced, Spec, validate
 from pimsim.spec.dram import DramSpec
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-class UnitSpec(Sourced):
+    from pimsim.graph import Gather, MatMul
+    from pimsim.mapping.placement import Coordinates
+    from pimsim.units.cost import OperatorCost
+
+
+class UnitSpec(Sourced, ABC):
     """Base of the specs of compute units beside the memory; the subclasses live in `pimsim/units/<kind>.py`."""
 
     kind: str
     """File name in `pimsim/units/`."""
+
+    @abstractmethod
+    def area_mm2(self, device: DeviceSpec) -> float:
+        """Area of all units of a device."""
+
+    @abstractmethod
+    def matmul(self, item: MatMul, device: DeviceSpec, batch: int) -> OperatorCost:
+        """Cost of stationary weights times a batch's vectors."""
+
+    @abstractmethod
+    def gather(self, item: Gather, device: DeviceSpec, batch: int, where: Coordinates, bag: NDArray[np.int64]) -> OperatorCost:
+        """Cost of an embedding gather-and-reduce; `bag` numbers the (sample, table) of each look-up, both (n,)."""
 
 
 class HostSpec(Sourced):
@@ -29,7 +50,7 @@ class HostSpec(Sourced):
     efficiency: float = Field(default=0.5, gt=0, le=1)
     """Share of the peak that small dense operators reach."""
     llc_bytes: PositiveInt
-    """Last-level cache; stationary weights stay in it if all weights of the model fit, else they stream from memory each batch."""
+    """Last-level cache; stationary weights stay in it if all of the model's fit, else they stream from memory each batch."""
     llc_gbps: PositiveFloat
     """Bandwidth of the last-level cache."""
     dispatch_ns: NonNegativeFloat = 0.0

@@ -2,7 +2,7 @@
 
 Modelling decisions:
     * One operator takes its dispatch time plus the longest of arithmetic, cache traffic and memory traffic.
-    * Stationary weights are read once a batch: from the last-level cache when all weights that the host multiplies fit in it, else from memory.
+    * Stationary weights are read once a batch: from the last-level cache when all weights that the host multiplies fit, else from memory.
     * Embedding rows always come from memory; look-ups of a batch are issued in order, as fast as the controller takes them.
     * Arithmetic runs at FP32 speed whatever the weights' precision; narrow weights save traffic only.
 

@@ -28,6 +28,7 @@ from pimsim.spec.device import DeviceSpec, UnitSpec
 from pimsim.units.cost import MEMORY, OperatorCost, add_up
 
 if TYPE_CHECKING:
+    from pimsim.engine.memory import Traffic
     from pimsim.engine.pim_streams import MatVec
 
 
@@ -212,7 +213,7 @@ class NearBankSpec(UnitSpec):
         unit = where.channel * self.units_per_channel + where.bank // self.banks_per_unit(organisation)
         pairs, first = np.unique(np.stack([bag, unit]), axis=1, return_index=True)
         bursts = self._partial_bursts(item, organisation)[bag[first] % len(item.tables)]
-        per_unit = np.bincount(pairs[1], weights=bursts, minlength=dram.channels * self.units_per_channel)
+        per_unit = np.bincount(pairs[1], bursts, minlength=dram.channels * self.units_per_channel).astype(np.int64)
         waves = int(-(-per_unit.max(initial=0) // self.accumulators))
         switch = commands([(ACT, 0, REGISTER_ROW), (WR, 0, REGISTER_ROW), (PRE, 0, REGISTER_ROW)] * 2)
         switching = issue_stream(dram.model_copy(update={"channels": 1}), switch).cycles * timing["tCK_ps"] * waves
@@ -227,12 +228,12 @@ class NearBankSpec(UnitSpec):
             resources=(MEMORY,),
             energy_pj=add_up(energy, back.energy_pj, host.energy_pj),
             external_bytes=back.bytes,
-            commands=add_up(inside.commands, back.commands),
+            commands=_add_counts(inside.commands, back.commands),
             limited_by="row openings" if inside.latency_ps > switching + back.latency_ps else "reading partial sums back",
         )
 
     def _gather_striped(self, item: Gather, device: DeviceSpec, batch: int, where: Coordinates, bag: NDArray[np.int64]) -> OperatorCost:
-        """All units of a channel read their piece of a row in lock-step and sum it; the host reads one piece from each unit."""
+        """All units of a channel read their piece of a row in lock-step and sum it; the host reads a piece from each."""
         from pimsim.engine.pim_streams import gather_striped
         from pimsim.engine.stream import issue_stream
 
@@ -240,8 +241,8 @@ class NearBankSpec(UnitSpec):
         single = dram.model_copy(update={"channels": 1})
         gap = max(self.column_gap(table.bits, organisation, timing) for table in item.tables)
         slots = self._partial_bursts(item, organisation, pieces=self.units_per_channel)
-        cycles, read, partials = 0, np.zeros(dram.channels), 0
-        counts: dict[str, float] = {}
+        cycles, read, partials = 0, np.zeros(dram.channels, np.int64), 0
+        counts: dict[str, int] = {}
         energy: dict[str, float] = {}
         for channel in np.unique(where.channel):
             mine = where.channel == channel
@@ -250,7 +251,7 @@ class NearBankSpec(UnitSpec):
             program = gather_striped(where.bank[mine], where.row[mine], where.bursts[mine], organisation, write_backs)
             result = issue_stream(single, program, column_gap=gap)
             cycles = max(cycles, result.cycles)
-            counts = add_up(counts, result.counts)
+            counts = _add_counts(counts, result.counts)
             energy = add_up(energy, self._program_energy(program, device, organisation))
             read[channel] = write_backs * self.units_per_channel
             partials += len(bags)
@@ -262,7 +263,7 @@ class NearBankSpec(UnitSpec):
             resources=(MEMORY,),
             energy_pj=add_up(energy, back.energy_pj, host.energy_pj),
             external_bytes=back.bytes,
-            commands=add_up({name: int(count) for name, count in counts.items()}, back.commands),
+            commands=_add_counts(counts, back.commands),
             limited_by="all-bank row openings" if cycles * timing["tCK_ps"] > back.latency_ps else "reading partial sums back",
         )
 
@@ -271,7 +272,9 @@ class NearBankSpec(UnitSpec):
         sizes = [-(-table.dim // pieces) * max(table.bits, 16) // 8 for table in item.tables]
         return np.array([-(-size // organisation.burst_bytes) for size in sizes], np.int64)
 
-    def _read_back(self, item: Gather, device: DeviceSpec, bursts: NDArray, extra_partials: int):  # type: ignore[no-untyped-def]
+    def _read_back(
+        self, item: Gather, device: DeviceSpec, bursts: NDArray[np.int64], extra_partials: int
+    ) -> tuple[Traffic, OperatorCost]:
         """Traffic of reading partial sums (bursts in each channel; the busiest sets the time) and the host's additions."""
         from dataclasses import replace
 
@@ -290,6 +293,10 @@ class NearBankSpec(UnitSpec):
         """Energy of the units' additions: an addition is charged as a multiply-accumulate of its precision."""
         each = np.array([table.dim * self.mac_pj(max(table.bits, 16)) for table in item.tables])
         return float(each[bag % len(item.tables)].sum())
+
+
+def _add_counts(*parts: dict[str, int]) -> dict[str, int]:
+    return {name: int(count) for name, count in add_up(*parts).items()}
 
 
 def _tiles(total: int, size: int) -> tuple[int, ...]:

@@ -24,7 +24,8 @@ def test_run_writes_the_contract(tmp_path: Path) -> None:
     assert set(report["latency_us"]) == {"mean", "p50", "p95", "p99"} and set(report["bandwidth_gbps"]) == {"achieved", "peak"}
     assert report["bandwidth_gbps"]["achieved"] < report["bandwidth_gbps"]["peak"] == 1024.0
     assert {"name", "kind", "unit", "latency_us", "energy_uj", "share"} <= set(report["operators"][0])
-    again = pimsim("run", "--device", str(tmp_path / "o/device.yaml"), "--workload", str(tmp_path / "o/workload.json"), "--batch", "2", "--json", "-")
+    files = ("--device", str(tmp_path / "o/device.yaml"), "--workload", str(tmp_path / "o/workload.json"))
+    again = pimsim("run", *files, "--batch", "2", "--json", "-")
     assert again.returncode == 0, again.stderr
     second = json.loads(again.stdout)
     for key in ("latency_us", "energy_uj_per_sample", "area_mm2", "operators"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,7 +52,7 @@ def test_latencies_on_the_critical_path_add_up(data: st.DataObject) -> None:
     assert sum(s.end_ps - s.start_ps for s in path) == max(s.end_ps for s in spans.values())
     for resource in (HOST, MEMORY):
         busy = sorted((s.start_ps, s.end_ps) for s in spans.values() if resource in costs[s.name].resources)
-        assert all(first[1] <= second[0] for first, second in zip(busy, busy[1:], strict=False))
+        assert all(first[1] <= second[0] for first, second in pairwise(busy))
 
 
 def test_poisson_batches_wait_as_the_m_d_1_formula_says() -> None:
