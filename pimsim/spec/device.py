@@ -67,8 +67,8 @@ class MappingSpec(Spec):
     """Where tables, weights and operators live."""
 
     tables: Literal["striped", "table", "row"] = "row"
-    """`striped`: every row is cut over all units of one channel, read in lock-step; `table`: each table lives in one channel; `row`: the rows
-    of every table are spread over all channels and banks."""
+    """`row`: the rows of every table are spread over all channels and banks; `table`: each table fills one bank after another;
+    `striped`: every row is cut over all units of one channel, which read it in lock-step."""
     embedding: Literal["pim", "host"] = "host"
     """Who gathers and reduces embeddings."""
     matmul: Literal["pim", "host"] = "host"
