@@ -43,7 +43,7 @@ class Block(Spec):
     """One block's genes. In a canonical genotype a dead operator is None and its genes are empty."""
 
     dense_op: str | None
-    """`fc`, `dot_product`, `gating`, `sum`; joined by `+` they are summed (the full path of warm-up does that)."""
+    """`fc`, `dot_product`, `gating` or `sum`."""
     sparse_op: str | None
     dense_dim: NonNegativeInt = 0
     """Elements of the dense output."""
@@ -58,20 +58,20 @@ class Block(Spec):
     fm: bool = False
     """Sparse-to-dense merger: a factorisation machine over the sparse operator's output, added to the dense output."""
 
-    @property
-    def dense_ops(self) -> tuple[str, ...]:
-        """The dense operators by name (one, except on the full path)."""
-        return tuple(self.dense_op.split("+")) if self.dense_op else ()
-
     def reads(self, kind: str) -> bool:
-        """True when one of the dense operators reads this kind of input gene (`dense`, `sparse`, `pair`)."""
-        return any(kind in DENSE_READS[name] for name in self.dense_ops)
+        """True when the dense operator reads this kind of input gene (`dense`, `sparse`, `pair`)."""
+        return self.dense_op is not None and kind in DENSE_READS[self.dense_op]
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """Everything the block computes: dense operator, sparse operator, `fm`, `interact`, where they are there."""
+        mergers = ("fm",) * self.fm + ("interact",) * self.interact
+        return tuple(name for name in (self.dense_op, self.sparse_op) if name) + mergers
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in self.dense_ops:
-            if name not in DENSE_READS:
-                raise ValueError(f"dense_op: {unknown_name('dense operator', name, DENSE_READS)}")
+        if self.dense_op is not None and self.dense_op not in DENSE_READS:
+            raise ValueError(f"dense_op: {unknown_name('dense operator', self.dense_op, DENSE_READS)}")
         if self.sparse_op is not None and self.sparse_op not in SPARSE_OPERATORS:
             raise ValueError(f"sparse_op: {unknown_name('sparse operator', self.sparse_op, SPARSE_OPERATORS)}")
         if self.dense_op is not None and self.dense_dim < 1:
@@ -235,8 +235,8 @@ def from_nasrec(tree: dict[str, Any], where: str = "genotype") -> Genotype:
             sparse = [name for name in active if name in ("transformer", "efc")]
             blocks.append(
                 {
-                    "dense_op": "+".join(dense) or None,
-                    "sparse_op": "+".join(sparse) or None,
+                    "dense_op": dense[0],
+                    "sparse_op": sparse[0],
                     "dense_dim": micro["dense_in_dims"],
                     "sparse_dim": micro["sparse_in_dims"],
                     "dense_inputs": sorted(macro["dense_idx"]),

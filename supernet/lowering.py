@@ -7,7 +7,7 @@ from typing import Any
 
 from pimsim.graph import Elementwise, IndexSource, Input, Table, Workload, WorkloadBuilder
 from supernet.blocks.base import BlockOperator, Place, places
-from supernet.genotype import Genotype
+from supernet.genotype import MERGER_FIELDS, Genotype
 from supernet.model import block_operators
 from workloads.operators.concat import Concat
 from workloads.operators.embedding import Embedding
@@ -64,7 +64,7 @@ class _Lowering:
         for place in places(genotype, dense_count, count):
             self._block(place)
         last = genotype.blocks[-1]
-        fields = last.sparse_dim + (8 if last.interact else 0)
+        fields = last.sparse_dim + (MERGER_FIELDS if last.interact else 0)
         depth = len(genotype.blocks)
         join = Concat(shapes=((last.dense_dim,), (fields, dim)), flatten=True)
         joined = join.lower(self.builder, "head.concat", (self.vectors[depth], self.sets[depth]))
@@ -84,18 +84,20 @@ class _Lowering:
         }
         if block.reads("pair"):
             read |= {"left": self.vectors[block.dense_left], "right": self.vectors[block.dense_right]}
-        made = [self._operator(operators[op], place, base, read) for op in block.dense_ops]
-        own_dense = self._add(f"{base}.sum", made, block.dense_dim) if made else None
+        own_dense = self._operator(operators[block.dense_op], place, base, read) if block.dense_op else None
         own_fields = self._operator(operators[block.sparse_op], place, base, read) if block.sparse_op else None
         read |= {"own dense": own_dense, "own fields": own_fields}
         if block.fm:
             crossed = self._operator(operators["fm"], place, base, read)
-            self.vectors[place.number] = self._add(f"{base}.fm.add", [own_dense, crossed], block.dense_dim)
+            add = Elementwise(
+                name=f"{base}.fm.add", inputs=(own_dense, crossed), function="add", elements=block.dense_dim, operands=2
+            )
+            self.vectors[place.number] = self.builder.add(add)
         elif own_dense:
             self.vectors[place.number] = own_dense
         if block.interact:
             more = self._operator(operators["interact"], place, base, read)
-            parts = [(own_fields, (block.sparse_dim, place.dim)), (more, (8, place.dim))]
+            parts = [(own_fields, (block.sparse_dim, place.dim)), (more, (MERGER_FIELDS, place.dim))]
             self.sets[place.number] = self._concat(f"{base}.interact.concat", parts)
         elif own_fields:
             self.sets[place.number] = own_fields
@@ -123,9 +125,3 @@ class _Lowering:
     def _concat(self, name: str, parts: list[tuple[str, tuple[int, ...]]]) -> str:
         join = Concat(shapes=tuple(shape for _, shape in parts))
         return join.lower(self.builder, name, [source for source, _ in parts])
-
-    def _add(self, name: str, parts: list[str], elements: int) -> str:
-        if len(parts) == 1:
-            return parts[0]
-        add = Elementwise(name=name, inputs=tuple(parts), function="add", elements=elements, operands=len(parts))
-        return self.builder.add(add)

@@ -1,7 +1,8 @@
 """The weight-sharing supernet: one set of shared weights, of which every network of a space is a slice.
 
-A network is always addressed by its canonical form, whose n blocks use the shared blocks 1..n and the head of depth n. So
-genotypes that compute the same function share the same weights, and a score is a function of the genotype's digest.
+A network is always addressed by its canonical form, whose n blocks use the shared blocks 1..n and the head that belongs to block n
+and its dense operator. So genotypes that compute the same function share the same weights, and a score is a function of the
+genotype's digest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 
 from pimsim.discovery import implementations
 from supernet.blocks.base import BlockOperator, Limits, Ranges, places, source_fields
-from supernet.genotype import Genotype
+from supernet.genotype import MERGER_FIELDS, Genotype
 from supernet.space import Space
 from supernet.standalone import Model, initialise, parameter_shapes
 
@@ -88,19 +89,19 @@ class Supernet:
         for place in places(genotype, *counts):
             base = f"blocks.{place.number - 1}"
             block = place.block
-            used = (*block.dense_ops, *filter(None, [block.sparse_op, "fm" * block.fm, "interact" * block.interact]))
-            for name in used:
+            for name in block.operators:
                 for part in operators[name].shared(limits, place.number):
                     key = f"{base}.{name}{part}.weight"
                     if key in shapes:
                         rows, columns = shapes[key]
                         ranges = operators[name].ranges(part, limits, place) or ((0, columns),)
                         found[key] = Slice(key, rows, ranges)
-        dense, fields = genotype.blocks[-1].dense_dim, (genotype.blocks[-1].sparse_dim, 8 if genotype.blocks[-1].interact else 0)
-        ranges = ((0, dense), *source_fields(limits, limits.dense_dim, fields, each=limits.dim))
-        depth = len(genotype.blocks)
-        found["head.weight"] = Slice(f"heads.{depth}.weight", 1, ranges)
-        found["head.bias"] = Slice(f"heads.{depth}.bias", 1, ())
+        last = genotype.blocks[-1]
+        fields = (last.sparse_dim, MERGER_FIELDS if last.interact else 0)
+        ranges = ((0, last.dense_dim), *source_fields(limits, limits.dense_dim, fields, each=limits.dim))
+        head = f"heads.{len(genotype.blocks)}.{last.dense_op}"
+        found["head.weight"] = Slice(f"{head}.weight", 1, ranges)
+        found["head.bias"] = Slice(f"{head}.bias", 1, ())
         return {name: found.get(name) or Slice(name, shape[0], ()) for name, shape in shapes.items()}
 
     def parameters(self, genotype: Genotype) -> dict[str, torch.Tensor]:
@@ -131,8 +132,9 @@ def _new_weights(
                     shapes[f"{base}{part}.bias"] = (shape[0],)
             if space.layer_norm:
                 shapes[f"{base}.norm.weight"] = shapes[f"{base}.norm.bias"] = (operator.width(limits),)
-        shapes[f"heads.{number}.weight"] = (1, limits.dense_dim + (limits.sparse_dim + 8) * limits.dim)
-        shapes[f"heads.{number}.bias"] = (1,)
+        for name in space.dense_operators:
+            width = limits.dense_dim + (limits.sparse_dim + MERGER_FIELDS) * limits.dim
+            shapes |= {f"heads.{number}.{name}.weight": (1, width), f"heads.{number}.{name}.bias": (1,)}
     weights = {name: torch.empty(shape) for name, shape in shapes.items()}
     for name, tensor in weights.items():
         initialise(name, tensor, generator)

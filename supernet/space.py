@@ -113,18 +113,21 @@ class Space(Spec):
         )
         return self._genotype(blocks, {gene: self._draw(gene, 1, rng) for gene in _GLOBAL_GENES})
 
-    def full(self) -> Genotype:
-        """The full path for warm-up training: every operator at full width, every source, both mergers if the space has them."""
+    def widest(self, rng: np.random.Generator) -> Genotype:
+        """A path for warm-up training: full widths, every source, both mergers if the space has them; operators are drawn.
+
+        NASRec's full path sums all operators of a block instead; what reads such a sum has learnt nothing about a single one.
+        """
         blocks = tuple(
             Block(
-                dense_op="+".join(self.dense_operators),
-                sparse_op="+".join(self.sparse_operators),
+                dense_op=self._draw("dense_op", i + 1, rng),
+                sparse_op=self._draw("sparse_op", i + 1, rng),
                 dense_dim=max(self.dense_dims),
                 sparse_dim=max(self.sparse_dims),
                 dense_inputs=tuple(range(i + 1)),
                 sparse_inputs=tuple(range(i + 1)),
-                dense_left=self._gene("dense_left", i + 1)[-1],
-                dense_right=self._gene("dense_right", i + 1)[0],
+                dense_left=self._draw("dense_left", i + 1, rng),
+                dense_right=self._draw("dense_right", i + 1, rng),
                 interact=True in self.interact,
                 fm=True in self.fm,
             )

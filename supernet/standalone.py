@@ -44,11 +44,11 @@ def parameter_shapes(genotype: dict, dense_count: int, sparse_count: int) -> dic
     for number, block in enumerate(genotype["blocks"], start=1):
         base, width, count = f"blocks.{number - 1}", block["dense_dim"], block["sparse_dim"]
         fields_in = sum(fields[i] for i in block["sparse_inputs"])
-        for op in (block["dense_op"] or "").split("+") if block["dense_op"] else ():
-            name = f"{base}.{op}"
+        if block["dense_op"]:
+            name = f"{base}.{block['dense_op']}"
             dense_in = sum(dense[i] for i in block["dense_inputs"])
             pair_in = max((dense[i] for i in (block["dense_left"], block["dense_right"]) if i is not None), default=0)
-            for part, outputs, inputs in _DENSE_OPERATORS[op][0](width, dense_in, fields_in, pair_in, dim):
+            for part, outputs, inputs in _DENSE_OPERATORS[block["dense_op"]][0](width, dense_in, fields_in, pair_in, dim):
                 linear(f"{name}{part}", outputs, inputs)
             normalise(name, width)
         if block["sparse_op"]:
@@ -139,7 +139,7 @@ _DENSE_OPERATORS = {
 }
 
 
-def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch.Tensor, dropout: float = 0.0) -> torch.Tensor:
+def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
     """The head's input (rows, dense + fields * dim), from dense (rows, count) and embedded (rows, fields, dim)."""
     if dense.shape[1] == 0:
         dense = embedded.new_zeros(embedded.shape[0], 1)  # no dense fields: one pseudo column of zeros
@@ -149,11 +149,8 @@ def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch
         x = _joined([vectors[i] for i in block["dense_inputs"]])
         fields = _joined([sets[i] for i in block["sparse_inputs"]])
         left, right = vectors.get(block["dense_left"]), vectors.get(block["dense_right"])
-        out = None
-        for op in block["dense_op"].split("+") if block["dense_op"] else ():
-            made = _DENSE_OPERATORS[op][1](weights, f"{base}.{op}", x, fields, left, right)
-            made = functional.dropout(made, dropout) if dropout else made
-            out = made if out is None else out + made
+        if op := block["dense_op"]:
+            out = vectors[number] = _DENSE_OPERATORS[op][1](weights, f"{base}.{op}", x, fields, left, right)
         kept = []
         if block["sparse_op"]:
             name = f"{base}.{block['sparse_op']}"
@@ -161,8 +158,6 @@ def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch
         if block["fm"]:
             crossed = kept[0].sum(2).square() - kept[0].square().sum(2)
             vectors[number] = out + norm(weights, f"{base}.fm", linear(weights, f"{base}.fm.out", crossed))
-        elif out is not None:
-            vectors[number] = out
         if block["interact"]:
             more = norm(weights, f"{base}.interact", linear(weights, f"{base}.interact.out", out))
             kept.append(more.unflatten(1, (MERGER_FIELDS, -1)).transpose(1, 2))
@@ -184,13 +179,12 @@ class Model(nn.Module):
     Args:
         genotype: canonical genotype as a JSON tree (`Genotype.canonical().model_dump(mode="json")`).
         schema: {"dense": names, "sparse": names, "cardinalities": rows of each table}.
-        dropout: share of each dense operator's output that is dropped while training.
         generator: source of the initial weights.
     """
 
-    def __init__(self, genotype: dict, schema: dict, dropout: float = 0.0, generator: torch.Generator | None = None) -> None:
+    def __init__(self, genotype: dict, schema: dict, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        self.genotype, self.schema, self.dropout = genotype, schema, dropout
+        self.genotype, self.schema = genotype, schema
         rows = schema["cardinalities"]
         self.embedding = nn.Embedding(sum(rows), genotype["embedding_dim"], device="meta").to_empty(device="cpu")
         offsets = [sum(rows[:i]) for i in range(len(rows))]
@@ -217,8 +211,7 @@ class Model(nn.Module):
 
     def features(self, dense: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
         """The head's input."""
-        weights = dict(self.named_parameters())
-        return features(self.genotype, weights, dense, embedded, self.dropout if self.training else 0.0)
+        return features(self.genotype, dict(self.named_parameters()), dense, embedded)
 
     def forward(self, dense: torch.Tensor, sparse: torch.Tensor) -> torch.Tensor:
         """Logits (rows,) of the click."""
@@ -234,10 +227,10 @@ class Model(nn.Module):
 
 
 def initialise(name: str, tensor: torch.Tensor, generator: torch.Generator | None = None) -> None:
-    """Initial weights in place: tables N(0, 0.001), gains 1, biases 0, linear layers Glorot-uniform."""
+    """Initial weights in place: tables N(0, 0.001), gains 1, biases and head 0, other linear layers Glorot-uniform."""
     if name.startswith("embedding."):
         tensor.normal_(0.0, 0.001, generator=generator)
-    elif tensor.dim() == 1:
+    elif tensor.dim() == 1 or name.startswith("head"):
         tensor.fill_(1.0 if name.endswith("norm.weight") else 0.0)
     else:
         bound = math.sqrt(6.0 / (tensor.shape[0] + tensor.shape[1]))

@@ -1,7 +1,7 @@
 """Trains a supernet: one sampled network a step, row-sparse table updates, resumable to the bit.
 
 Single-operator any-connection sampling (NASRec): every step draws one network from the space, with the distribution that the
-search uses, and trains its canonical form. Over the first part of the training the full path (every operator, every connection)
+search uses, and trains its canonical form. Over the first part of the training the widest path (full widths, every connection)
 is drawn instead with a chance that falls linearly from 1 to 0. Everything random is a function of (seed, step), so a checkpoint
 needs no generator states: weights, optimiser states and the step's number are all.
 """
@@ -46,8 +46,8 @@ class TrainingSettings(Spec):
     """Greatest Euclidean norm of the gradient of all weights but the tables."""
     embedding_l2: NonNegativeFloat = 20.0
     """Row-wise decay of the tables: every step multiplies all rows by exp(-learning rate * this)."""
-    full_share: float = Field(0.25, ge=0, le=1)
-    """Share of the steps over which the chance of the full path falls from 1 to 0."""
+    widest_share: float = Field(0.25, ge=0, le=1)
+    """Share of the steps over which the chance of the widest path falls from 1 to 0."""
     seed: NonNegativeInt = 0
     threads: PositiveInt = 2
     """CPU threads; another number gives other last bits."""
@@ -164,9 +164,9 @@ class _Run:
     def path(self) -> Genotype:
         """The canonical network of this step."""
         rng = np.random.default_rng([self.settings.seed, 1, self.step])
-        warm = self.settings.full_share * self.total
+        warm = self.settings.widest_share * self.total
         if rng.random() < 1 - self.step / warm if warm else False:
-            return self.space.full().canonical()
+            return self.space.widest(rng).canonical()
         return self.space.sample(rng).canonical()
 
     def steps(self) -> Iterator[float]:

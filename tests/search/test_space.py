@@ -60,10 +60,12 @@ def test_sampling_is_a_function_of_the_seed():
     assert space.sample(np.random.default_rng(5)) == space.sample(np.random.default_rng(5))
 
 
-def test_full_path_is_not_a_member():
-    space = load_space("tiny")
-    assert not space.contains(space.full())
-    assert space.full().blocks[0].dense_ops == ("fc", "dot_product")
+def test_widest_path_reads_everything_at_full_width():
+    space = load_space("quickstart", {"max_fan_in": 2})
+    widest = space.widest(np.random.default_rng(0))
+    assert "sources, allowed: 1 to 2" in space.why_not(widest)
+    assert [len(b.dense_inputs) for b in widest.blocks] == [1, 2, 3, 4]
+    assert all(b.dense_dim == 128 and b.sparse_dim == 16 and b.fm and b.interact for b in widest.blocks)
 
 
 @pytest.mark.parametrize(

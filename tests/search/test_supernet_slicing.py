@@ -143,8 +143,7 @@ def test_parameter_names_and_shapes_are_those_of_the_operators():
         shapes, expected = parameter_shapes(genotype.model_dump(mode="json"), 3, 4), {}
         for place in places(genotype, 3, 4):
             block = place.block
-            names = [*block.dense_ops, *filter(None, [block.sparse_op])] + ["fm"] * block.fm + ["interact"] * block.interact
-            for name in names:
+            for name in block.operators:
                 operator = block_operators()[name].operator(place, 32, bias=True)
                 for key, shape in operator.parameter_shapes().items():
                     expected[f"blocks.{place.number - 1}.{name}.{key}"] = shape
