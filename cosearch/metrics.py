@@ -18,9 +18,9 @@ class Metric:
 METRICS: dict[str, Metric] = {
     "logloss": Metric("log loss"),
     "auc": Metric("AUC", -1),
-    "latency_us": Metric("latency (us per batch)"),
-    "energy_uj": Metric("energy (uJ per sample)"),
-    "area_mm2": Metric("PIM area (mm2)"),
+    "latency_us": Metric("latency (µs per batch)"),
+    "energy_uj": Metric("energy (µJ per sample)"),
+    "area_mm2": Metric("PIM area (mm²)"),
     "power_w": Metric("power (W)"),
     "throughput_samples_per_s": Metric("throughput (samples/s)", -1),
     "macs": Metric("MACs per sample"),

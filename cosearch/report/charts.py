@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,13 +33,13 @@ def pareto_chart(trials: list[Trial], problem: Problem, picked: int | None) -> d
         digits = ".4f" if name in ("logloss", "auc") else ",.4~g"
         tooltip.append(alt.Tooltip(f"{name}:Q", title=METRICS[name].label, format=digits))
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X(f"{x}:Q", title=METRICS[x].label, scale=alt.Scale(type=_scale(rows, x), nice=True, zero=False)),
+        x=alt.X(f"{x}:Q", title=METRICS[x].label, scale=_scale(rows, x)),
         y=alt.Y(f"{y}:Q", title=f"{METRICS[y].label} (supernet)", scale=alt.Scale(zero=False)),
         tooltip=tooltip,
     )
     colour = alt.value(GREY)
     if rest:
-        scale = alt.Scale(scheme="viridis", type=_scale(rows, rest[0]))
+        scale = alt.Scale(scheme="viridis", type="log" if _wide([row[rest[0]] for row in rows]) else "linear")
         legend = alt.Legend(titleLimit=400, gradientOpacity=1, orient="top", gradientLength=260, format=",.3~g")
         colour = alt.Color(f"{rest[0]}:Q", title=METRICS[rest[0]].label, scale=scale, legend=legend)
     on_front, others = "datum.place == 'front'", "datum.place != 'front'"
@@ -70,11 +71,17 @@ def progress_chart(trials: list[Trial], problem: Problem) -> dict[str, Any]:
 
 
 def hypervolume_history(trials: list[Trial], problem: Problem) -> list[dict[str, float]]:
-    """Hypervolume after every candidate, in order of id; the box spans the objectives of all finished candidates."""
+    """Hypervolume after every candidate, in order of id.
+
+    The box spans the objectives of all finished candidates, on a logarithmic scale for those that span more than a factor of five.
+    """
     good = [t for t in sorted(trials, key=lambda t: t.id) if t.error is None]
     values = np.array([objectives_of(t.metrics, problem.objectives) for t in good]).reshape(len(good), -1)
     if not len(values):
         return []
+    for column in values.T:
+        if _wide(column):
+            column[:] = np.log(column)
     low, high = values.min(axis=0), values.max(axis=0)
     history = []
     for count, trial in enumerate(good, start=1):
@@ -82,10 +89,15 @@ def hypervolume_history(trials: list[Trial], problem: Problem) -> list[dict[str,
     return history
 
 
-def _scale(rows: list[dict[str, Any]], name: str) -> str:
-    """Logarithmic for positive figures that span more than a factor of five."""
-    values = [row[name] for row in rows]
-    return "log" if values and min(values) > 0 and max(values) / min(values) > 5 else "linear"
+def _wide(values: Sequence[float] | np.ndarray) -> bool:
+    """True for positive figures that span more than a factor of five: they are shown and measured on a logarithmic scale."""
+    return len(values) > 0 and min(values) > 0 and max(values) / min(values) > 5
+
+
+def _scale(rows: list[dict[str, Any]], name: str) -> Any:
+    import altair as alt
+
+    return alt.Scale(type="log", nice=False, padding=14) if _wide([row[name] for row in rows]) else alt.Scale(zero=False)
 
 
 def _finish(chart: Any, height: int) -> dict[str, Any]:
@@ -94,7 +106,7 @@ def _finish(chart: Any, height: int) -> dict[str, Any]:
     return (
         chart.properties(width="container", height=height)
         .configure(font="inherit", background="transparent")
-        .configure_axis(gridColor="#e4e7eb", domainColor=GREY, tickColor=GREY, **text)
+        .configure_axis(gridColor="#e4e7eb", domainColor=GREY, tickColor=GREY, titlePadding=12, **text)
         .configure_legend(**text)
         .configure_view(stroke=None)
         .to_dict()

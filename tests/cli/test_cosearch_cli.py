@@ -136,7 +136,8 @@ def test_report_is_one_file_with_the_figures(run_folder: Path) -> None:
 
 def test_same_command_again_changes_nothing(run_folder: Path, command) -> None:
     before = {name: (run_folder / name).read_bytes() for name in ("pareto.csv", "best/metrics.json", "best/weights.pt")}
-    assert command("run", "tiny", "--out", run_folder)[0] == 0
+    status, _, err = command("run", "tiny", "--out", run_folder)
+    assert status == 0, err
     assert {name: (run_folder / name).read_bytes() for name in before} == before
 
 
