@@ -80,13 +80,11 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
         write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
         trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
         write_pareto(folder / "pareto.csv", trials, problem)
+        winner = None if interrupt.requested or not trials else pick_trial(trials, problem, problem.final.pick)
+        if winner is not None:
+            export_winner(run, winner, dataset, progress)
         write_report(run, trials)
-        if interrupt.requested or not trials:
-            return Finished(trials, None, interrupt.requested)
-        winner = pick_trial(trials, problem, problem.final.pick)
-        export_winner(run, winner, dataset, progress)
-        write_report(run, trials)
-        return Finished(trials, winner.id, False)
+        return Finished(trials, winner.id if winner else None, interrupt.requested)
 
 
 def with_training_settings(problem: Problem) -> Problem:
