@@ -7,7 +7,7 @@ import platform
 import numpy as np
 
 from pimsim import __version__
-from pimsim.dram.standard import resolve_organisation, resolve_timing
+from pimsim.dram.standard import common_timing, resolve_organisation, resolve_timing
 from pimsim.energy.dram import background_power_mw, energy_per_command_pj
 from pimsim.engine.costs import CostCache
 from pimsim.engine.orchestrate import Span, critical_path, schedule
@@ -158,7 +158,7 @@ def _standing_pj(device: DeviceSpec, elapsed_ps: float) -> dict[str, float]:
 
 def peak_gbps(device: DeviceSpec) -> float:
     """Peak bandwidth of the memory's external interface over all channels, in gigabytes per second."""
-    timing, organisation = resolve_timing(device.dram), resolve_organisation(device.dram)
+    timing, organisation = common_timing(device.dram), resolve_organisation(device.dram)
     return organisation.burst_bytes / (timing["nBL"] * timing["tCK_ps"] / 1000) * device.dram.channels
 
 

@@ -5,7 +5,7 @@ A channel here is one pseudo-channel. ACT takes two clocks on the row bus.
 
 from __future__ import annotations
 
-from pimsim.dram.standard import Command, Constraint, Currents, Organisation, SpeedBin, Standard
+from pimsim.dram.standard import Command, Constraint, Currents, Organisation, PartialRefresh, SpeedBin, Standard
 
 ACT, PRE, PREA, REF, REFPB = Command.ACT, Command.PRE, Command.PREA, Command.REF, Command.REFPB
 RD, WR, RDA, WRA = Command.RD, Command.WR, Command.RDA, Command.WRA
@@ -50,8 +50,7 @@ CONSTRAINTS = (
 )
 
 PRESETS = (
-    "JESD235 as in Ramulator 2.1's HBM2 presets (CMU-SAFARI/ramulator2 c5b1c3a, python/ramulator/dram/hbm2.py); "
-    "nFAW 15 ns is its estimate"
+    "JESD235 as in Ramulator 2.1's HBM2 presets (CMU-SAFARI/ramulator2 c5b1c3a, python/ramulator/dram/hbm2.py); nFAW 15 ns is its estimate"
 )
 CURRENTS = Currents(
     1.2,
@@ -132,4 +131,6 @@ STANDARD = Standard(
     source=PRESETS,
     two_cycle={ACT: 2},
     dual_bus=True,
+    common={"nRCD": "nRCDRD", "nRTP": "nRTPL"},
+    banks_refreshed={"per-bank": PartialRefresh(REFPB, "one", "nREFIpb", "nRFCpb")},
 )

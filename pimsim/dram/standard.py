@@ -20,7 +20,11 @@ from pimsim.spec.dram import DramSpec
 
 
 class Command(IntEnum):
-    """DRAM commands; the codes in command streams, kernels and command logs."""
+    """DRAM commands; the codes in command streams, kernels and command logs.
+
+    REFPB refreshes one bank (or a pair), REFSB the same bank of every bank group. Where a standard activates in two steps, ACT
+    is the first (ACT1) and ACT2 the second. CAS_RD and CAS_WR start the data clock ahead of a column command.
+    """
 
     ACT = 0
     PRE = 1
@@ -31,9 +35,13 @@ class Command(IntEnum):
     WRA = 6
     REF = 7
     REFPB = 8
+    REFSB = 9
+    ACT2 = 10
+    CAS_RD = 11
+    CAS_WR = 12
 
 
-ROW_COMMANDS = (Command.ACT, Command.PRE, Command.PREA, Command.REF, Command.REFPB)
+ROW_COMMANDS = (Command.ACT, Command.PRE, Command.PREA, Command.REF, Command.REFPB, Command.REFSB, Command.ACT2)
 COLUMN_COMMANDS = (Command.RD, Command.WR, Command.RDA, Command.WRA)
 Level = Literal["channel", "rank", "bankgroup", "bank"]
 
@@ -64,7 +72,7 @@ class Organisation:
     """Geometry of one channel.
 
     Attributes:
-        density_mb: Megabits of one device (of one pseudo-channel for HBM).
+        density_mb: Megabits of one device (of one pseudo-channel for HBM, of one of the two channels for GDDR6).
         device_bits: Data width of one device.
         channel_bits: Data width of the channel.
         ranks: Ranks (1 for pseudo-channels).
@@ -145,6 +153,23 @@ class Currents:
 
 
 @dataclass(frozen=True)
+class PartialRefresh:
+    """Refresh of some banks of a rank while the others go on.
+
+    Attributes:
+        command: The command, REFPB or REFSB.
+        banks: Which banks one command refreshes: one, a pair half a rank apart, or the same bank of every bank group.
+        interval: Clocks between two commands to one rank: an expression over the timing names and `banks` (banks per rank).
+        busy: Clocks that the refreshed banks are busy, an expression.
+    """
+
+    command: Command
+    banks: Literal["one", "pair", "group"]
+    interval: str
+    busy: str
+
+
+@dataclass(frozen=True)
 class Standard:
     """One DRAM standard as data.
 
@@ -156,9 +181,17 @@ class Standard:
         speeds: Speed bins by name.
         refresh_ns: Nanoseconds of the refresh timings: a number, or a number per density in Mb.
         currents: By (organisation, speed bin); none where no currents are public.
-        two_cycle: Commands that occupy their command bus for more than one clock.
+        two_cycle: Commands that occupy their command bus for more than one tick.
         dual_bus: Row and column commands have a command bus each (HBM).
         source: Main public source.
+        beats_per_clock: Data beats of one pin in one clock.
+        ticks_per_clock: Engine clocks ("ticks") in one clock of the standard. 2 where a command bus works on both edges (HBM3):
+            presets and overrides are in clocks, everything resolved from them, and every result, in ticks.
+        rising_edge: Commands that start on odd ticks only.
+        common: Expressions for the names that every standard shares (`common_timing`) where this one calls them otherwise.
+        banks_refreshed: Refresh beside all-bank that the standard has: mode (per-bank, same-bank) to a description.
+        act2_within: Latest clocks from ACT to ACT2; empty where one command activates.
+        data_clock: Clocks for which the data clock runs on after RD and after WR; empty where it needs no CAS to start.
     """
 
     title: str
@@ -171,6 +204,13 @@ class Standard:
     currents: Mapping[tuple[str, str], Currents] = field(default_factory=dict)
     two_cycle: Mapping[Command, int] = field(default_factory=dict)
     dual_bus: bool = False
+    beats_per_clock: int = 2
+    ticks_per_clock: int = 1
+    rising_edge: tuple[Command, ...] = ()
+    common: Mapping[str, str] = field(default_factory=dict)
+    banks_refreshed: Mapping[str, PartialRefresh] = field(default_factory=dict)
+    act2_within: str = ""
+    data_clock: tuple[str, str] | tuple[()] = ()
 
 
 def standard_of(spec: DramSpec) -> Standard:
@@ -186,9 +226,7 @@ def standard_of(spec: DramSpec) -> Standard:
 def _preset(spec: DramSpec, kind: str) -> tuple[Organisation, SpeedBin]:
     standard = standard_of(spec)
     if spec.organisation not in standard.organisations:
-        raise ConfigError(
-            unknown_name(f"{spec.standard} organisation (dram.organisation)", spec.organisation, standard.organisations)
-        )
+        raise ConfigError(unknown_name(f"{spec.standard} organisation (dram.organisation)", spec.organisation, standard.organisations))
     if spec.speed not in standard.speeds:
         raise ConfigError(unknown_name(f"{spec.standard} speed bin (dram.speed)", spec.speed, standard.speeds))
     return standard.organisations[spec.organisation], standard.speeds[spec.speed]
@@ -199,17 +237,19 @@ def _ceil_clocks(ns: float, tck_ps: int) -> int:
 
 
 def resolve_timing(spec: DramSpec) -> dict[str, int]:
-    """Every timing value of a specification in clocks under its standard's names, with `tCK_ps` in picoseconds.
+    """Every timing value of a specification under its standard's names, in ticks (clocks, but half clocks for HBM3).
+
+    `tCK_ps` is picoseconds of one tick.
 
     Raises:
         ConfigError: unknown standard, organisation, speed bin or timing name; a negative or impossible value.
     """
-    organisation, speed = _preset(spec, "timing")
+    (organisation, speed), standard = _preset(spec, "timing"), standard_of(spec)
     timing = dict(speed.timing) | dict(speed.by_width.get(organisation.device_bits, {}))
     tck = spec.timing.get("tCK_ps", timing["tCK_ps"])
-    if tck < 1:
-        raise ConfigError(f"dram.timing.tCK_ps: {tck}: must be at least 1")
-    for name, value in standard_of(spec).refresh_ns.items():
+    if tck < standard.ticks_per_clock:
+        raise ConfigError(f"dram.timing.tCK_ps: {tck}: must be at least {standard.ticks_per_clock}")
+    for name, value in standard.refresh_ns.items():
         if not isinstance(value, float | int):
             value = value[organisation.density_mb]
         timing[name] = _ceil_clocks(value, timing["tCK_ps"])
@@ -219,14 +259,23 @@ def resolve_timing(spec: DramSpec) -> dict[str, int]:
         if clocks < 0:
             raise ConfigError(f"dram.timing.{name}: {clocks}: must not be negative")
         timing[name] = clocks
-    for name in ("nBL", "nCCDS", "nREFI"):
+    for name in (standard.common.get("nBL", "nBL"), "nCCDS", "nREFI"):
         if timing.get(name, 1) < 1:
             raise ConfigError(f"dram.timing.{name}: {timing[name]}: must be at least 1")
-    if spec.controller.refresh == "on" and timing["nREFI"] <= timing["nRFC"] + timing["nRC"]:
-        raise ConfigError(
-            f"dram.timing.nREFI: {timing['nREFI']}: must exceed nRFC + nRC = {timing['nRFC'] + timing['nRC']} with refresh on"
-        )
-    return timing
+    busy = evaluate(standard.common.get("nRFC", "nRFC"), timing) + timing["nRC"]
+    if spec.controller.refresh == "on" and timing["nREFI"] <= busy:
+        raise ConfigError(f"dram.timing.nREFI: {timing['nREFI']}: must exceed nRFC + nRC = {busy} with refresh on")
+    ticks = standard.ticks_per_clock
+    return {name: value // ticks if name == "tCK_ps" else value * ticks for name, value in timing.items()}
+
+
+COMMON = {"nBL": "nBL", "nRCD": "nRCD", "nRTP": "nRTP", "nRFC": "nRFC", "nRPab": "nRP"}
+
+
+def common_timing(spec: DramSpec) -> dict[str, int]:
+    """As `resolve_timing`, with the names that every standard shares added: nBL, nRCD (of reads), nRTP, nRFC, nRPab."""
+    timing = resolve_timing(spec)
+    return {name: evaluate(text, timing) for name, text in (COMMON | dict(standard_of(spec).common)).items()} | timing
 
 
 @lru_cache(maxsize=256)
@@ -247,11 +296,16 @@ def resolve_organisation(spec: DramSpec) -> Organisation:
     return _organisation(spec.standard, spec.organisation, spec.speed, spec.ranks, spec.channels)
 
 
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul}
+_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv}
+
+
+@lru_cache(maxsize=1024)
+def _parsed(expression: str) -> ast.expr:
+    return ast.parse(expression, mode="eval").body
 
 
 def evaluate(expression: str, timing: Mapping[str, int]) -> int:
-    """Value of a latency expression (names, integers, + - *, max) over timing values in clocks."""
+    """Value of a latency expression (names, integers, + - * //, max) over timing values in clocks."""
 
     def value(node: ast.expr) -> int:
         match node:
@@ -266,4 +320,4 @@ def evaluate(expression: str, timing: Mapping[str, int]) -> int:
                 return max(value(argument) for argument in arguments)
         raise ValueError(f"latency expression {expression!r}: {ast.dump(node)} is not allowed")
 
-    return value(ast.parse(expression, mode="eval").body)
+    return value(_parsed(expression))

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pimsim.dram.standard import Currents, resolve_organisation, resolve_timing, standard_of
+from pimsim.dram.standard import Currents, common_timing, resolve_organisation, resolve_timing, standard_of
 from pimsim.errors import ConfigError
 from pimsim.spec.dram import DramSpec
 
@@ -57,7 +57,7 @@ def command_energy_pj(spec: DramSpec) -> dict[str, float] | None:
     currents = currents_of(spec)
     if currents is None:
         return None
-    timing, idd = resolve_timing(spec), currents.idd_ma
+    timing, idd = common_timing(spec), currents.idd_ma
     each = currents.vdd_v * timing["tCK_ps"] * 1e-3 * _devices(spec, currents)  # mA * clocks -> pJ
     read = each * (idd["IDD4R"] - idd["IDD3N"]) * timing["nBL"]
     write = each * (idd["IDD4W"] - idd["IDD3N"]) * timing["nBL"]

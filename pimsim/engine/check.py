@@ -2,12 +2,12 @@
 
 Closed forms, in clocks (RCD and RTP under the standard's own names):
 
-    unloaded latency        1 + nRCD + read latency (+ 1 for each further cycle of ACT)
+    unloaded latency        1 + nRCD + read latency, less the cycles of RD, plus those of ACT, plus the CAS that starts a data clock
     peak bandwidth          a burst each max(nBL, nCCDS, nCCDL / bank groups)
-    refresh-limited         peak * (1 - (ranks * nRP + nRFC + nRCD) / nREFI)
-    row-cycle limit         a burst each max(nRC, nRCD + nRTP + nRP) from one bank with a new row each time
+    refresh-limited         peak * (1 - (ranks * nRPab + nRFC + nRCD) / nREFI)
+    row-cycle limit         a burst each max(nRC, nRAS + nRP, nRCD + nRTP + nRP) from one bank with a new row each time
     activation window       a burst each max(nFAW / 4, nRRDS, nRRDL / bank groups, nBL, nRC / banks) with a new row each time,
-    banks in turn; on a single command bus one ACT of four may lose its slot to a column command, hence its tolerance
+    banks in turn; on a single command bus an ACT may lose its slot to a column command, hence its tolerance
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pimsim.dram.standard import Command, Organisation, evaluate, resolve_organisation, resolve_timing, standard_of
+from pimsim.dram.standard import Command, Organisation, common_timing, evaluate, resolve_organisation, resolve_timing, standard_of
 from pimsim.engine.dram import ReplayResult, replay
 from pimsim.errors import TraceError
 from pimsim.mapping.address import compose, map_of
@@ -65,13 +65,6 @@ def _with(spec: DramSpec, refresh: str) -> DramSpec:
     return spec.model_copy(update={"controller": spec.controller.model_copy(update=update)})
 
 
-def _timing(spec: DramSpec) -> dict[str, int]:
-    timing = resolve_timing(spec)
-    timing.setdefault("nRCD", timing.get("nRCDRD", 0))
-    timing.setdefault("nRTP", timing.get("nRTPL", 0))
-    return timing
-
-
 def _run(spec: DramSpec, **coordinates: Any) -> ReplayResult:
     address = compose(spec, channel=0, **coordinates)
     return replay(spec, address, np.zeros(len(address), bool))
@@ -98,14 +91,19 @@ def _banks_in_turn(organisation: Organisation, count: int) -> np.ndarray:
 
 
 def _latency(spec: DramSpec) -> Check:
-    timing, standard = _timing(spec), standard_of(spec)
-    expected = timing["nRCD"] + standard.two_cycle.get(Command.ACT, 1) + evaluate(standard.read_latency, timing)
+    timing, standard = common_timing(spec), standard_of(spec)
+    column = 1 + timing["nRCD"] + standard.two_cycle.get(Command.ACT, 1) - standard.two_cycle.get(Command.RD, 1)
+    if standard.data_clock:
+        column += 1
+    if Command.RD in standard.rising_edge:
+        column |= 1
+    expected = column + evaluate(standard.read_latency, timing)
     simulated = _run(_with(spec, "off"), bank=[0], row=[0], column=[0]).mean_read_latency_cycles
     return Check("unloaded read latency", expected, simulated or 0.0, "clocks", 0.0)
 
 
 def _peak_rate(spec: DramSpec) -> float:
-    timing, organisation = _timing(spec), resolve_organisation(spec)
+    timing, organisation = common_timing(spec), resolve_organisation(spec)
     return 1 / max(timing["nBL"], timing["nCCDS"], timing["nCCDL"] / organisation.bankgroups)
 
 
@@ -126,8 +124,8 @@ def _peak(spec: DramSpec) -> Check:
 
 
 def _refresh(spec: DramSpec) -> Check:
-    timing, organisation = _timing(spec), resolve_organisation(spec)
-    share = 1 - (organisation.ranks * timing["nRP"] + timing["nRFC"] + timing["nRCD"]) / timing["nREFI"]
+    timing, organisation = common_timing(spec), resolve_organisation(spec)
+    share = 1 - (organisation.ranks * timing["nRPab"] + timing["nRFC"] + timing["nRCD"]) / timing["nREFI"]
     count = int(32 * timing["nREFI"] * _peak_rate(spec))  # 32 refresh intervals
     simulated = _streaming(_with(spec, "on"), min(count, 400_000))
     return Check("refresh-limited bandwidth", _gbps(spec, _peak_rate(spec) * share), _gbps(spec, simulated), "GB/s", 0.02)
@@ -147,25 +145,38 @@ def _capacity(spec: DramSpec) -> Check:
     return Check("capacity", organisation.total_bytes / 2**30, (low + 1) / 2**30, "GiB", 0.0)
 
 
+def _one_row(timing: dict[str, int]) -> int:
+    """Clocks from one ACT of a bank to the next with one read between them."""
+    return max(timing["nRC"], timing["nRAS"] + timing["nRP"], timing["nRCD"] + timing["nRTP"] + timing["nRP"])
+
+
 def _row_cycle(spec: DramSpec) -> Check:
-    timing, quiet = _timing(spec), _with(spec, "off")
-    expected = max(timing["nRC"], timing["nRCD"] + timing["nRTP"] + timing["nRP"])
+    timing, quiet = common_timing(spec), _with(spec, "off")
+    expected = _one_row(timing)
     rows = np.arange(2_000) % resolve_organisation(spec).rows
     rate = _rate(quiet, bank=np.zeros_like(rows), row=rows, column=np.zeros_like(rows))
     clock_us = timing["tCK_ps"] * 1e-6
     return Check("row-cycle-limited rate of one bank", 1 / (expected * clock_us), rate / clock_us, "million bursts/s", 0.01)
 
 
+def _lost_slot(spec: DramSpec, timing: dict[str, int]) -> float:
+    """Clocks that an ACT may lose to a column command on a shared command bus: one of four, or each where nRRDS binds as well."""
+    standard = standard_of(spec)
+    if standard.dual_bus:
+        return 0.0
+    return standard.two_cycle.get(Command.RD, 1) / (4 if timing["nFAW"] > 4 * timing["nRRDS"] else 1)
+
+
 def _activation_window(spec: DramSpec) -> Check:
-    timing, organisation, quiet = _timing(spec), resolve_organisation(spec), _with(spec, "off")
+    timing, organisation, quiet = common_timing(spec), resolve_organisation(spec), _with(spec, "off")
     per_rank = max(timing["nFAW"] / 4, timing["nRRDS"], timing["nRRDL"] / organisation.bankgroups)
-    cycle = max(timing["nRC"], timing["nRCD"] + timing["nRTP"] + timing["nRP"])
+    cycle = _one_row(timing)
     expected = max(per_rank / organisation.ranks, timing["nBL"], timing["nCCDS"], cycle / organisation.banks)
     bank = _banks_in_turn(organisation, 8_000)
     row = np.arange(8_000) // organisation.banks % organisation.rows
     rate = _rate(quiet, bank=bank, row=row, column=np.zeros_like(bank))
     clock_us = timing["tCK_ps"] * 1e-6
-    slot = 0.0 if standard_of(spec).dual_bus else 0.25  # one ACT of four may find a column command in its slot
+    slot = _lost_slot(spec, timing)
     tolerance = 0.01 + slot / (expected + slot)
     return Check("activation-window-limited rate", 1 / (expected * clock_us), rate / clock_us, "million bursts/s", tolerance)
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pimsim.dram.standard import Command, Organisation, resolve_organisation, resolve_timing
+from pimsim.dram.standard import Command, Organisation, common_timing, resolve_organisation, resolve_timing
 from pimsim.energy.dram import Activity, energy_breakdown_nj
 from pimsim.engine.tables import ChannelTables, lower
 from pimsim.errors import ConfigError, PimsimError
@@ -315,7 +315,7 @@ def _open_rank_clocks(channel: Channel, until: int) -> int:
 
 def peak_bandwidth_gbps(spec: DramSpec) -> float:
     """Bandwidth of the data buses of all channels: one burst each max(nBL, nCCDS) clocks."""
-    timing, organisation = resolve_timing(spec), resolve_organisation(spec)
+    timing, organisation = common_timing(spec), resolve_organisation(spec)
     spacing = max(timing["nBL"], timing["nCCDS"]) * timing["tCK_ps"]
     return organisation.channels * organisation.burst_bytes / spacing * 1e3
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pimsim.dram.standard import Command, evaluate, resolve_timing, standard_of
+from pimsim.dram.standard import Command, common_timing, evaluate, resolve_timing, standard_of
 from pimsim.engine.tables import lower
 from pimsim.errors import ConfigError
 from pimsim.spec.dram import DramSpec
@@ -89,7 +89,7 @@ def issue_stream(spec: DramSpec, commands: NDArray[np.int64], column_gap: int | 
 
 
 def _check(commands: IntArray, banks: int) -> None:
-    known = np.isin(commands[:, 0], [c for c in Command if c != Command.REFPB])
+    known = np.isin(commands[:, 0], [c for c in Command if c < Command.REFPB])
     if not known.all():
         at = int((~known).argmax())
         raise ValueError(f"command {at}: unknown code {commands[at, 0]}")
@@ -103,7 +103,7 @@ def _finish(spec: DramSpec, commands: IntArray, clocks: IntArray) -> int:
     """Clock at which the last data beat has moved and the last command has been issued."""
     if not len(clocks):
         return 0
-    timing = resolve_timing(spec)
+    timing = common_timing(spec)
     after = np.ones(len(Command), np.int64)
     after[[Command.RD, Command.RDA]] = evaluate(standard_of(spec).read_latency, timing)
     after[[Command.WR, Command.WRA]] = evaluate("nCWL + nBL", timing)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pimsim.dram.standard import Command, evaluate, resolve_timing, standard_of
+from pimsim.dram.standard import Command, common_timing, evaluate, resolve_timing, standard_of
 from pimsim.errors import TraceError
 from pimsim.spec.dram import DramSpec
 
@@ -58,15 +58,18 @@ def write_timeline(path: Path, log: NDArray[np.void], spec: DramSpec) -> None:
 
 def durations(spec: DramSpec) -> dict[Command, int]:
     """Clocks that a command's slice lasts."""
-    timing = resolve_timing(spec)
-    opening = timing.get("nRCD", timing.get("nRCDRD", 1))
-    burst = timing["nBL"]
+    timing = common_timing(spec)
+    opening, burst = timing["nRCD"], timing["nBL"]
     return {
         Command.ACT: opening,
         Command.PRE: timing["nRP"],
         Command.PREA: timing["nRP"],
         Command.REF: timing["nRFC"],
         Command.REFPB: timing.get("nRFCpb", 1),
+        Command.REFSB: timing.get("nRFCsb", 1),
+        Command.ACT2: 1,
+        Command.CAS_RD: 1,
+        Command.CAS_WR: 1,
         Command.RD: burst,
         Command.RDA: burst,
         Command.WR: burst,

@@ -91,7 +91,7 @@ BAD = [
     (["--set", "dram.timing.nREFI=100"], r"nREFI: 100: must exceed"),
     (["--set", "dram.rnks=2"], r"dram\.rnks: unknown key; did you mean 'ranks'"),
     (["--set", "dram.speed=3200A"], r"unknown ddr4 speed bin .*did you mean '3200AA'"),
-    (["--set", "dram.standard=ddr9"], r"unknown DRAM standard .*did you mean 'ddr4'"),
+    (["--set", "dram.standard=drd4"], r"unknown DRAM standard .*did you mean 'ddr4'"),
     (["--scheduler", "frfcs"], r"--scheduler: .*did you mean 'frfcfs'"),
     (["--map", "row-bank"], r"dram\.address_map"),
     (["--interval", "-3"], r"--interval -3"),

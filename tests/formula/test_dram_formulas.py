@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pimsim.dram.standard import evaluate, resolve_organisation, resolve_timing, standard_of
+from pimsim.dram.standard import common_timing, evaluate, resolve_organisation, resolve_timing, standard_of
 from pimsim.energy.dram import background_power_mw, command_energy_pj, energy_per_command_pj
 from pimsim.engine.check import checks
 from pimsim.engine.dram import peak_bandwidth_gbps, replay
@@ -110,10 +110,11 @@ def test_standards_are_consistent(name):
     for organisation in standard.organisations:
         for speed, details in standard.speeds.items():
             spec = DramSpec(standard=name, organisation=organisation, speed=speed)
-            timing, geometry = resolve_timing(spec), resolve_organisation(spec)
+            timing, geometry = common_timing(spec), resolve_organisation(spec)
+            beats, ticks = standard.beats_per_clock, standard.ticks_per_clock
             assert details.source
-            assert details.rate_mtps * timing["tCK_ps"] == pytest.approx(2e6, rel=2e-3)
+            assert details.rate_mtps * timing["tCK_ps"] * ticks == pytest.approx(beats * 1e6, rel=3e-3)
             assert all(evaluate(c.latency, timing) > 0 for c in standard_of(spec).constraints if not c.sibling)
             assert evaluate(standard.read_latency, timing) > 0
             assert geometry.channel_bytes * 8 == geometry.density_mb * 2**20 * geometry.channel_bits // geometry.device_bits
-            assert geometry.burst_bytes * 8 == geometry.channel_bits * timing["nBL"] * 2
+            assert geometry.burst_bytes * 8 == geometry.channel_bits * timing["nBL"] * beats // ticks

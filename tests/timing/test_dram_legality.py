@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pimsim.dram.standard import Command, resolve_organisation, resolve_timing
+from pimsim.dram.standard import Command, common_timing, resolve_organisation, resolve_timing
 from pimsim.engine.dram import replay
 from pimsim.spec.dram import ControllerSpec, DramSpec
 from pimsim.testing.legality import missing_refreshes, standards, violations
@@ -37,10 +37,12 @@ def specs(draw: st.DrawFn) -> DramSpec:
         channels=draw(st.integers(1, 3)),
         controller=controller,
     )
-    timing = resolve_timing(spec)
-    scaled = draw(st.lists(st.sampled_from(sorted(set(timing) - {"tCK_ps", "nREFI", "nRFC", "nBL", "nCL", "nCWL"})), max_size=3))
-    overrides = {key: max(1, int(timing[key] * draw(st.floats(0.3, 3)))) for key in scaled}
-    overrides["nREFI"] = draw(st.integers(timing["nRFC"] + 3 * timing["nRC"] + 600, timing["nREFI"]))
+    timing, ticks = resolve_timing(spec), standard.ticks_per_clock
+    fixed = {"tCK_ps", "nREFI", "nREFIpb", "nREFIsb", "nRFC", "nRFCab", "nBL", "nBL_min", "nCL", "nCWL"}
+    scaled = draw(st.lists(st.sampled_from(sorted(set(timing) - fixed)), max_size=3))
+    overrides = {key: max(1, int(timing[key] * draw(st.floats(0.3, 3))) // ticks) for key in scaled}
+    least = common_timing(spec)["nRFC"] + 3 * timing["nRC"] + 600
+    overrides["nREFI"] = draw(st.integers(least // ticks, max(least, timing["nREFI"]) // ticks))
     return spec.model_copy(update={"timing": overrides})
 
 
@@ -107,9 +109,7 @@ def test_checker_has_teeth(name):
         logs.append(replay(spec, address, rng.random(1500) < 0.3, log_commands=True).command_log)
     timing = resolve_timing(spec)
     assert all(violations(log, spec) == [] for log in logs)
-    toothless = [
-        key for key in TIGHT[name] if not any(violations(log, spec, timing | {key: timing[key] + 1}, limit=1) for log in logs)
-    ]
+    toothless = [key for key in TIGHT[name] if not any(violations(log, spec, timing | {key: timing[key] + 1}, limit=1) for log in logs)]
     assert toothless == []
 
 
