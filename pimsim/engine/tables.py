@@ -19,6 +19,7 @@ from pimsim.dram.standard import (
     ROW_COMMANDS,
     Command,
     Constraint,
+    PartialRefresh,
     Standard,
     evaluate,
     resolve_organisation,
@@ -41,14 +42,17 @@ class ChannelTables(NamedTuple):
     """One channel as arrays.
 
     Attributes:
-        constraints: (n, 5) rows of scope, following command, latency in clocks, window, window slot (-1 when window is 1),
-            ordered by preceding command.
+        constraints: (n, 6) rows of scope, following command, latency in clocks, window, window slot (-1 when window is 1), and 1
+            where the following command starts on odd clocks only; ordered by preceding command.
         start: (commands + 1,) first row of each preceding command.
         shape: (ranks, bank groups of all ranks, banks of all ranks, window slots, longest window).
         group: (banks,) bank group (over all ranks) of each bank.
         rank: (banks,) rank of each bank.
         options: scheduler, closed page, refresh, read queue, write queue, enter write mode at, leave it below, nREFI, read
-            latency, dual bus, column accesses after which the closed policy precharges.
+            latency, dual bus, column accesses after which the closed policy precharges, needs the general kernel; of a refresh of
+            some banks: sets of banks in a rank (0 = all-bank refresh), banks of a set, distance between them, command; commands
+            on odd clocks; clocks from ACT to ACT2 at most (-1 = one step); clocks for which the data clock runs on after RD and
+            after WR (0 = always); clocks that a CAS and its column command need.
     """
 
     constraints: IntArray
@@ -75,13 +79,7 @@ def _pairs(standard: Standard, timing: dict[str, int], constraint: Constraint) -
 
 def _bus_constraints(standard: Standard) -> list[tuple[Command, Command, int]]:
     buses = (ROW_COMMANDS, COLUMN_COMMANDS) if standard.dual_bus else (tuple(Command),)
-    return [
-        (before, after, clocks)
-        for before, clocks in standard.two_cycle.items()
-        for bus in buses
-        if before in bus
-        for after in bus
-    ]
+    return [(before, after, clocks) for before, clocks in standard.two_cycle.items() for bus in buses if before in bus for after in bus]
 
 
 def _rows(standard: Standard, timing: dict[str, int], ranks: int, used: set[Command]) -> dict[tuple[int, int, int, int], int]:
@@ -110,20 +108,48 @@ def _rows(standard: Standard, timing: dict[str, int], ranks: int, used: set[Comm
 def used_commands(spec: DramSpec) -> set[Command]:
     """Commands that a controller of this specification issues."""
     used = set(OPEN_PAGE)
+    standard = standard_of(spec)
     if spec.controller.refresh == "on":
         used |= {Command.PREA, Command.REF}
+    elif spec.controller.refresh != "off":
+        used.add(_partial_refresh(spec).command)
+    if standard.act2_within:
+        used.add(Command.ACT2)
+    if standard.data_clock:
+        used |= {Command.CAS_RD, Command.CAS_WR}
     if spec.controller.row_policy == "closed":
         used |= {Command.RDA, Command.WRA}
     return used
+
+
+def _partial_refresh(spec: DramSpec) -> PartialRefresh:
+    known, mode = standard_of(spec).banks_refreshed, spec.controller.refresh
+    if mode not in known:
+        allowed = ", ".join(["on", "off", *known])
+        raise ConfigError(f"dram.controller.refresh: {mode!r}: {spec.standard} has no such refresh (allowed: {allowed})")
+    return known[mode]
+
+
+def _refresh_options(spec: DramSpec, timing: dict[str, int]) -> tuple[int, tuple[int, int, int, int]]:
+    """Clocks between refreshes of a rank, and (sets, banks of a set, distance, command) of a refresh of some banks."""
+    if spec.controller.refresh in ("on", "off"):
+        return timing["nREFI"], (0, 0, 0, 0)
+    organisation, partial = resolve_organisation(spec), _partial_refresh(spec)
+    banks = organisation.bankgroups * organisation.banks_per_group
+    interval = evaluate(partial.interval, timing | {"banks": banks})
+    busy = evaluate(partial.busy, timing)
+    if interval < 1 or interval <= busy and partial.banks == "group":
+        raise ConfigError(f"dram.timing: {partial.interval} = {interval}: must exceed the {busy} clocks of {partial.busy}")
+    sets = {"one": (banks, 1, 0), "pair": (banks // 2, 2, banks // 2)}
+    sets["group"] = (organisation.banks_per_group, organisation.bankgroups, organisation.banks_per_group)
+    return interval, (*sets[partial.banks], int(partial.command))
 
 
 def _watermarks(spec: DramSpec) -> tuple[int, int]:
     """Write-queue sizes at which draining starts (at least) and stops (below); single precision, as Ramulator compares them."""
     controller = spec.controller
     if controller.write_low_watermark > controller.write_high_watermark:
-        raise ConfigError(
-            f"dram.controller.write_low_watermark: {controller.write_low_watermark}: must not exceed write_high_watermark"
-        )
+        raise ConfigError(f"dram.controller.write_low_watermark: {controller.write_low_watermark}: must not exceed write_high_watermark")
     size = np.float32(controller.write_queue)
     high = float(np.float32(controller.write_high_watermark) * size)
     low = float(np.float32(controller.write_low_watermark) * size)
@@ -144,11 +170,12 @@ def lower(spec: DramSpec, all_commands: bool = False) -> ChannelTables:
     used = set(Command) if all_commands else used_commands(spec)
     rows = _rows(standard, timing, organisation.ranks, used)
     ordered = sorted(rows)
-    constraints = np.full((len(ordered), 5), -1, np.int64)
+    constraints = np.full((len(ordered), 6), -1, np.int64)
     windows = 0
     for at, key in enumerate(ordered):
         _, scope, after, window = key
         constraints[at, :4] = scope, after, rows[key], window
+        constraints[at, 5] = after in standard.rising_edge
         if window > 1:
             constraints[at, 4] = windows
             windows += 1
@@ -159,18 +186,26 @@ def lower(spec: DramSpec, all_commands: bool = False) -> ChannelTables:
     longest = int(constraints[:, 3].max(initial=1))
     enter, leave = _watermarks(spec)
     controller = spec.controller
+    interval, partial = _refresh_options(spec, timing)
+    clock_runs = [evaluate(text, timing) for text in standard.data_clock] or [0, 0]
     options = [
         SCHEDULERS[controller.scheduler],
         controller.row_policy == "closed",
-        controller.refresh == "on",
+        controller.refresh != "off",
         controller.read_queue,
         controller.write_queue,
         enter,
         leave,
-        timing["nREFI"],
+        interval,
         evaluate(standard.read_latency, timing),
         standard.dual_bus,
         1,
+        bool(standard.act2_within or standard.data_clock or standard.rising_edge or partial[0]),
+        *partial,
+        bool(standard.rising_edge),
+        evaluate(standard.act2_within, timing) if standard.act2_within else -1,
+        *clock_runs,
+        max([1, *(rows[key] for key in ordered if key[0] in (Command.CAS_RD, Command.CAS_WR))]),
     ]
     return ChannelTables(
         constraints=constraints,

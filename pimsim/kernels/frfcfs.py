@@ -9,15 +9,20 @@ scheduled from c + 1.
 The loop jumps from event to event: it takes the earliest clock at which any candidate is ready, unless an arrival, a refresh
 or an injected precharge comes first. A bank offers at most two candidates of a queue: its oldest request to the open row, and
 its oldest request to any other row.
+
+Activation in two steps: a request waits for its ACT2 between queue and active buffer; ACT2 goes when nothing else is ready, or at
+its deadline; until then no other ACT goes. Where the data clock has stopped, a CAS goes in the place of a column command, which
+then holds the next clock.
 """
 
 from __future__ import annotations  # noqa: I001
 
 # fmt: off
 from pimsim.kernels.queues import (
-    ACT, B_ACCESSES, B_ACTIVE, B_INJECTED, B_ROW, FCFS, K_ACT, K_COLUMN, K_PRE, PRE, PREA, Q_HEAD, Q_HIT, Q_MISS,
-    R_ACTIVE, R_OPEN, R_SINCE, RD, RDA, REF, S_ARRIVE, S_BANK, S_COLUMN, S_COUNTED, S_REQUEST, S_ROW, S_WRITE, WR, WRA,
-    append, buffered_write, classify, close_bank, maintenance_command, oldest, remove, rescan, scan, scan_active, touches_of,
+    ACT, ACT2, B_ACCESSES, B_ACTIVE, B_INJECTED, B_ROW, CAS_RD, CAS_WR, FCFS, K_ACT, K_COLUMN, K_PRE, PRE, PREA, Q_HEAD, Q_HIT,
+    Q_MISS, R_ACTIVE, R_OPEN, R_SINCE, RD, RDA, REF, REFPB, REFSB, S_ARRIVE, S_BANK, S_COLUMN, S_COUNTED, S_REQUEST, S_ROW,
+    S_WRITE, WR, WRA, append, buffered_write, classify, close_bank, maintenance_command, oldest, position_of,
+    record_further_banks, remove, rescan, scan, scan_active, touches_of,
 )
 # fmt: on
 from pimsim.kernels.timing import NEVER, earliest, kernel, record
@@ -27,9 +32,10 @@ from pimsim.kernels.timing import NEVER, earliest, kernel, record
 (
     X_NOW, X_PHASE, X_NEXT, X_OFFER, X_READS, X_WRITES, X_MODE, X_ACTIVE, X_REFRESH, X_MAINT_HEAD, X_MAINT, X_ACCEPTED,
     X_DEPARTED, X_HITS, X_MISSES, X_CONFLICTS, X_LATENCY, X_MAX_LATENCY, X_FORWARDED, X_COALESCED, X_LOG, X_FREE, X_LAST,
-) = range(23)
+    X_SET, X_OPENING, X_DEADLINE, X_HELD, X_EXPIRY,
+) = range(28)
 # fmt: on
-SCALARS = 23
+SCALARS = 28
 DONE, LOG_FULL, STUCK, MAINTENANCE_FULL = 0, 1, 2, 3
 
 
@@ -75,6 +81,9 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
     scheduler, closed, refresh = options[0], options[1] != 0, options[2] != 0
     read_queue, write_queue, enter, leave = options[3], options[4], options[5], options[6]
     refresh_interval, read_latency, dual, cap = options[7], options[8], options[9] != 0, options[10]
+    partial, edge = options[12:16], options[16]
+    act2_within, runs_after_read, runs_after_write, cas_guard = options[17], options[18], options[19], options[20]
+    opening, deadline, held, expiry = scalar[X_OPENING] - 1, scalar[X_DEADLINE], scalar[X_HELD] - 1, scalar[X_EXPIRY]
     n = bank.shape[0]
     by_array = arrival.shape[0] > 0
     logging = log.shape[0] > 0
@@ -97,7 +106,11 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                     break
                 for r in range(ranks):
                     maintenance[(m_head + n_maint) % maintenance_size] = r
+                    if partial[0] > 0:
+                        maintenance[(m_head + n_maint) % maintenance_size] = ranks + r * (banks // ranks) + scalar[X_SET]
                     n_maint += 1
+                if partial[0] > 0:
+                    scalar[X_SET] = (scalar[X_SET] + 1) % partial[0]
                 next_refresh += refresh_interval
             if closed:
                 for b in range(banks):
@@ -164,7 +177,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                         due = arrival[p] if by_array else p * interval
                         if due > offer:
                             offer = due
-            if p >= n and reads == 0 and writes == 0 and n_active == 0:
+            if p >= n and reads == 0 and writes == 0 and n_active == 0 and opening < 0:
                 break
             if logging and n_log + 1 >= log.shape[0]:
                 status = LOG_FULL
@@ -176,14 +189,27 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
         s_best = -1
         is_row = False
         from_maintenance = False
+        opens = False  # ACT2 of the request between queue and active buffer
         command = ACT
-        if phase == 0 and n_active > 0:
-            t_best, i_active = scan_active(slot, active, n_active, ready, group, rank, ranks, groups, now, scheduler == FCFS)
+        where = 0
+        if held >= 0:  # a CAS went before: its column command
+            s_best = held
+            b = slot[s_best, S_BANK]
+            i_active = position_of(active, n_active, s_best)
+            t_best = max(now, earliest(ready, WR if slot[s_best, S_WRITE] != 0 else RD, rank[b], group[b], b, ranks, groups))
+        elif opening >= 0 and deadline <= now:
+            t_best, opens = now, True
+        elif phase == 0 and n_active > 0:
+            in_order = scheduler == FCFS
+            t_best, i_active = scan_active(slot, active, n_active, ready, group, rank, ranks, groups, now | edge, in_order)
             s_best = active[i_active]
         if t_best > now:
-            if n_maint > 0:
-                entry = maintenance[m_head]
-                command, t = maintenance_command(entry, bank_state, rank_state, ready, group, rank, ranks, groups, now)
+            if held >= 0:
+                pass
+            elif n_maint > 0:
+                command, t, where = maintenance_command(
+                    maintenance[m_head], partial, bank_state, rank_state, ready, group, rank, ranks, groups, now, edge
+                )
                 if t < t_best:
                     t_best, s_best, i_active, is_row, from_maintenance = t, -1, -1, True, True
             else:
@@ -198,13 +224,15 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                 if (writes if mode == 1 else reads) == 0:
                     pass
                 elif scheduler == FCFS:
-                    t, s, row_command = oldest(slot, queue, bank_state, ready, group, rank, ranks, groups, banks, mode, now)
+                    t, s, row_command = oldest(slot, queue, bank_state, ready, group, rank, ranks, groups, banks, mode, now, edge)
+                    if opening >= 0 and row_command and bank_state[slot[s, S_BANK], B_ROW] < 0:
+                        t = NEVER
                     if t < t_best and (row_command or phase == 0):
                         t_best, s_best, i_active, is_row = t, s, -1, row_command
                 else:
                     if act_t < now:
                         act_t, act_s, act_a = scan(
-                            slot, queue, member, size, ready, group, rank, ranks, groups, mode, K_ACT, Q_MISS, ACT, now
+                            slot, queue, member, size, ready, group, rank, ranks, groups, mode, K_ACT, Q_MISS, ACT, now | edge
                         )
                     if pre_t < now:
                         pre_t, pre_s, pre_a = scan(
@@ -227,15 +255,17 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                                 K_COLUMN,
                                 Q_HIT,
                                 WR if mode == 1 else RD,
-                                now,
+                                now | edge,
                             )
                         if col_t < t_best:
                             t_best, s_best, i_active = col_t, col_s, -1
                             best_a = -1 if dual else col_a
-                    if act_t < t_best or (act_t == t_best and act_a < best_a):
+                    if opening < 0 and (act_t < t_best or (act_t == t_best and act_a < best_a)):
                         t_best, s_best, i_active, is_row, best_a = act_t, act_s, -1, True, act_a
                     if pre_t < t_best or (pre_t == t_best and pre_a < best_a):
                         t_best, s_best, i_active, is_row = pre_t, pre_s, -1, True
+            if opening >= 0 and held < 0 and t_best > now:
+                t_best, opens = now, True
             if phase == 1:
                 if t_best > now:
                     phase = 0
@@ -254,19 +284,23 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
 
         # issue
         t = t_best
+        starts_clock = runs_after_read > 0 and held < 0 and not is_row and not opens and t >= expiry
+        if starts_clock and opening >= 0 and deadline <= t + cas_guard:
+            opens, starts_clock = True, False
+        if opens:
+            s_best, i_active, is_row, from_maintenance = opening, -1, True, False
         s = s_best
         w = 0
         b = 0
         request = -1
         if from_maintenance:
-            where = maintenance[m_head]
             r = where
             g = 0
-            if command == PRE:
-                b = where = -1 - where
+            if command != PREA and command != REF:
+                b = where
                 r = rank[b]
                 g = group[b]
-            if command != PREA:
+            if command >= REF or maintenance[m_head] < 0:
                 m_head = (m_head + 1) % maintenance_size
                 n_maint -= 1
         else:
@@ -275,13 +309,17 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
             g = group[b]
             w = slot[s, S_WRITE]
             request = slot[s, S_REQUEST]
-            if is_row:
+            if opens:
+                command = ACT2
+            elif is_row:
                 command = ACT if bank_state[b, B_ROW] < 0 else PRE
+            elif starts_clock:
+                command = CAS_WR if w != 0 else CAS_RD
             else:
                 command = WR if w != 0 else RD
-                if closed and bank_state[b, B_ACCESSES] >= cap and (i_active >= 0 or bank_state[b, B_ACTIVE] < 0):
+                if held < 0 and closed and bank_state[b, B_ACCESSES] >= cap and (i_active >= 0 or bank_state[b, B_ACTIVE] < 0):
                     command = WRA if w != 0 else RDA
-            if slot[s, S_COUNTED] == 0:
+            if slot[s, S_COUNTED] == 0 and not starts_clock:
                 slot[s, S_COUNTED] = 1
                 scalar[X_HITS if not is_row else X_MISSES if command == ACT else X_CONFLICTS] += 1
         record(constraints, start, ready, history, position, command, r, g, b, ranks, groups, t)
@@ -302,11 +340,16 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                 writes -= 1
             else:
                 reads -= 1
-            bank_state[b, B_ROW] = slot[s, S_ROW]
             bank_state[b, B_ACTIVE] = s
+            rank_state[r, R_ACTIVE] += 1
+            if act2_within >= 0:
+                opening, deadline = s, t + act2_within
+            act_t = -1
+        if command == ACT2 or (command == ACT and act2_within < 0):
+            opening = -1
+            bank_state[b, B_ROW] = slot[s, S_ROW]
             active[n_active] = s
             n_active += 1
-            rank_state[r, R_ACTIVE] += 1
             if rank_state[r, R_OPEN] == 0:
                 rank_state[r, R_SINCE] = t
             rank_state[r, R_OPEN] += 1
@@ -324,9 +367,15 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                     for q in range(2):
                         classify(slot, queue, bank_state, member, size, place, q, i, scheduler)
             col_t = act_t = pre_t = -1
-        elif command == REF:
+        elif command >= REF:
+            if command == REFPB or command == REFSB:
+                record_further_banks(constraints, start, ready, partial, command, b, ranks, groups, t)
+            if starts_clock:
+                held = s
             col_t = act_t = pre_t = -1
-        else:
+        elif command != ACT:
+            held = -1
+            expiry = max(expiry, t + (runs_after_read if w == 0 else runs_after_write))
             if i_active >= 0:
                 n_active -= 1
                 active[i_active] = active[n_active]
@@ -356,7 +405,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
             else:
                 bank_state[b, B_ACCESSES] += 1
             col_t = pre_t = -1
-        if command != PREA and command != REF:
+        if command != PREA and command < REF or command == ACT2:
             for q in range(2):
                 classify(slot, queue, bank_state, member, size, place, q, b, scheduler)
         scalar[X_LAST] = t
@@ -371,4 +420,5 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
     scalar[X_READS], scalar[X_WRITES], scalar[X_MODE], scalar[X_ACTIVE] = reads, writes, mode, n_active
     scalar[X_REFRESH], scalar[X_MAINT_HEAD], scalar[X_MAINT] = next_refresh, m_head, n_maint
     scalar[X_LOG], scalar[X_FREE] = n_log, n_free
+    scalar[X_OPENING], scalar[X_DEADLINE], scalar[X_HELD], scalar[X_EXPIRY] = opening + 1, deadline, held + 1, expiry
     return status

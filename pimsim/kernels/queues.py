@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pimsim.kernels.timing import BANK, NEVER, earliest, inlined, kernel
 
-ACT, PRE, PREA, RD, WR, RDA, WRA, REF = 0, 1, 2, 3, 4, 5, 6, 7
+ACT, PRE, PREA, RD, WR, RDA, WRA, REF, REFPB, REFSB, ACT2, CAS_RD, CAS_WR = range(13)
 FRFCFS, ROW_HIT, FCFS = 0, 1, 2
 
 # columns of `slot`: one queued or active request
@@ -169,7 +169,7 @@ def scan_active(slot, active, n_active, ready, group, rank, ranks, groups, now, 
 
 
 @kernel
-def oldest(slot, queue, bank_state, ready, group, rank, ranks, groups, banks, q, now):
+def oldest(slot, queue, bank_state, ready, group, rank, ranks, groups, banks, q, now, edge):
     """First-come first-served: the command of the oldest request of a queue as (clock, request, is a row command)."""
     s = -1
     arrive = NEVER
@@ -186,24 +186,55 @@ def oldest(slot, queue, bank_state, ready, group, rank, ranks, groups, banks, q,
     if is_row and row >= 0 and bank_state[b, B_ACTIVE] >= 0:
         return NEVER, -1, True
     command = (ACT if row < 0 else PRE) if is_row else (WR if q == 1 else RD)
-    return max(now, earliest(ready, command, rank[b], group[b], b, ranks, groups)), s, is_row
+    return max(now if command == PRE else now | edge, earliest(ready, command, rank[b], group[b], b, ranks, groups)), s, is_row
 
 
 @kernel
-def maintenance_command(entry, bank_state, rank_state, ready, group, rank, ranks, groups, now):
-    """Next command of the oldest maintenance request and its earliest clock; `entry`: a rank to refresh or -1 - bank to close."""
+def maintenance_command(entry, partial, bank_state, rank_state, ready, group, rank, ranks, groups, now, edge):
+    """Next command of the oldest maintenance request, its earliest clock and its bank.
+
+    `entry` is a rank to refresh, -1 - a bank to close, or ranks + the first of the banks to refresh: `partial` is (sets of banks
+    in a rank, banks of a set, distance between them, command).
+    """
     if entry < 0:
         b = -1 - entry
-        t = earliest(ready, PRE, rank[b], group[b], b, ranks, groups)
-        command = PRE
         if bank_state[b, B_ACTIVE] >= 0:
-            t = NEVER
-    else:
+            return PRE, NEVER, b
+        return PRE, max(now, earliest(ready, PRE, rank[b], group[b], b, ranks, groups)), b
+    if entry < ranks:
         command = PREA if rank_state[entry, R_OPEN] > 0 else REF
-        t = ready[entry, command]
-        if command == PREA and rank_state[entry, R_ACTIVE] > 0:
-            t = NEVER
-    return command, max(t, now)
+        if rank_state[entry, R_ACTIVE] > 0:
+            return command, NEVER, entry
+        return command, max(ready[entry, command], now if command == PREA else now | edge), entry
+    t = now | edge
+    for i in range(partial[1]):
+        b = entry - ranks + i * partial[2]
+        if bank_state[b, B_ACTIVE] >= 0:
+            return PRE, NEVER, b
+        if bank_state[b, B_ROW] >= 0:
+            return PRE, max(now, earliest(ready, PRE, rank[b], group[b], b, ranks, groups)), b
+        t = max(t, earliest(ready, partial[3], rank[b], group[b], b, ranks, groups))
+    return partial[3], t, entry - ranks
+
+
+@kernel
+def record_further_banks(constraints, start, ready, partial, command, first, ranks, groups, clock):
+    """Updates the banks that a refresh of several banks touches beside the first: bank-level constraints alone."""
+    for i in range(1, partial[1]):
+        node = ranks + groups + first + i * partial[2]
+        for k in range(start[command], start[command + 1]):
+            if constraints[k, 0] == BANK:
+                after = constraints[k, 1]
+                ready[node, after] = max(ready[node, after], (clock + constraints[k, 2]) | constraints[k, 5])
+
+
+@inlined
+def position_of(active, n_active, s):
+    """Where a request is in the active buffer, or -1."""
+    for i in range(n_active):
+        if active[i] == s:
+            return i
+    return -1
 
 
 @inlined

@@ -41,7 +41,7 @@ def _record_all(constraints, start, ready, history, position, command, ranks, gr
     for r in range(ranks):
         record(constraints, start, ready, history, position, command, r, 0, 0, ranks, groups, clock)
     for k in range(start[command], start[command + 1]):
-        scope, after, until = constraints[k, 0], constraints[k, 1], clock + constraints[k, 2]
+        scope, after, until = constraints[k, 0], constraints[k, 1], (clock + constraints[k, 2]) | constraints[k, 5]
         if scope == BANKGROUP:
             for g in range(groups):
                 ready[ranks + g, after] = max(ready[ranks + g, after], until)

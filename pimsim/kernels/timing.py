@@ -38,13 +38,13 @@ def record(constraints, start, ready, history, position, command, rank, group, b
     for k in range(start[command], start[command + 1]):
         scope = constraints[k, 0]
         after = constraints[k, 1]
-        until = clock + constraints[k, 2]
+        until = (clock + constraints[k, 2]) | constraints[k, 5]
         if scope == BANK:
             node = ranks + groups + bank
         elif scope == BANKGROUP:
             node = ranks + group
         else:
-            node = rank
+            node = rank if scope != CHANNEL else 0
         slot = constraints[k, 4]
         if slot >= 0:  # counts from the window-th last command at this node
             window = constraints[k, 3]
@@ -52,7 +52,7 @@ def record(constraints, start, ready, history, position, command, rank, group, b
             history[slot, node, p] = clock
             p = p + 1 if p + 1 < window else 0
             position[slot, node] = p
-            until = history[slot, node, p] + constraints[k, 2]
+            until = (history[slot, node, p] + constraints[k, 2]) | constraints[k, 5]
         if scope == CHANNEL or scope == SIBLING:
             for r in range(ranks):
                 if (scope == CHANNEL or r != rank) and until > ready[r, after]:

@@ -16,8 +16,9 @@ class ControllerSpec(Spec):
     """`frfcfs`: oldest ready request first, column commands before row commands, with Ramulator 2.1's active buffer."""
     row_policy: Literal["open", "closed"] = "open"
     """`open` leaves a row open until a conflict or a refresh; `closed` precharges it once no queued request hits it."""
-    refresh: Literal["on", "off"] = "on"
-    """All-bank refresh of every rank each nREFI, or none."""
+    refresh: Literal["on", "off", "per-bank", "same-bank"] = "on"
+    """`on`: all-bank refresh of every rank each nREFI; `off`: none; `per-bank`, `same-bank`: some banks at a time, where the standard
+    has it."""
     read_queue: PositiveInt = 32
     """Entries of the read queue of one channel."""
     write_queue: PositiveInt = 32
