@@ -107,7 +107,8 @@ def energy_breakdown_nj(spec: DramSpec, activity: Activity) -> dict[str, float |
     parts["activate"] = count("ACT", 0) * each["ACT"] * 1e-3
     parts["read"] = (count("RD", 0) + count("RDA", 0)) * each["RD"] * 1e-3
     parts["write"] = (count("WR", 0) + count("WRA", 0)) * each["WR"] * 1e-3
-    parts["refresh"] = count("REF", 0) * each["REF"] * 1e-3
+    if not count("REFPB", 0) and not count("REFSB", 0):  # no public current of a refresh of some banks
+        parts["refresh"] = count("REF", 0) * each["REF"] * 1e-3
     parts["background"] = (activity.open_rank_cycles * power[0] + closed_cycles * power[1]) * clock_us
     parts["total"] = sum(value for value in parts.values() if value is not None)
     return parts

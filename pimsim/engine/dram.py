@@ -330,7 +330,8 @@ def _command_log(organisation: Organisation, channels: list[Channel]) -> NDArray
         group, within = np.divmod(where, organisation.banks_per_group)
         rank, group = np.divmod(group, organisation.bankgroups)
         part["rank"] = np.where(whole_rank, where, rank)
-        part["bankgroup"], part["bank"] = np.where(whole_rank, -1, group), np.where(whole_rank, -1, within)
+        all_groups = whole_rank | (command == Command.REFSB)
+        part["bankgroup"], part["bank"] = np.where(all_groups, -1, group), np.where(whole_rank, -1, within)
         if len(channel.requests):
             served = request >= 0
             part["row"] = np.where(served, channel.row[request], -1)

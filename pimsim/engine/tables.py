@@ -138,7 +138,7 @@ def _refresh_options(spec: DramSpec, timing: dict[str, int]) -> tuple[int, tuple
     banks = organisation.bankgroups * organisation.banks_per_group
     interval = evaluate(partial.interval, timing | {"banks": banks})
     busy = evaluate(partial.busy, timing)
-    if interval < 1 or interval <= busy and partial.banks == "group":
+    if interval < 1 or (interval <= busy and partial.banks == "group"):
         raise ConfigError(f"dram.timing: {partial.interval} = {interval}: must exceed the {busy} clocks of {partial.busy}")
     sets = {"one": (banks, 1, 0), "pair": (banks // 2, 2, banks // 2)}
     sets["group"] = (organisation.banks_per_group, organisation.bankgroups, organisation.banks_per_group)

@@ -405,7 +405,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
             else:
                 bank_state[b, B_ACCESSES] += 1
             col_t = pre_t = -1
-        if command != PREA and command < REF or command == ACT2:
+        if (command != PREA and command < REF) or command == ACT2:
             for q in range(2):
                 classify(slot, queue, bank_state, member, size, place, q, b, scheduler)
         scalar[X_LAST] = t

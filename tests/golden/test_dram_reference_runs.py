@@ -21,6 +21,7 @@ PRESETS = {
     "ddr5": ("16Gb_x8", "4800BN"),
     "gddr6": ("8Gb_x16", "14000_1350mV"),
     "hbm2": ("4Gb", "2000"),
+    "lpddr5": ("8Gb_x16", "6400"),
 }
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "dram"
 
@@ -52,7 +53,7 @@ def spec_of(config: str) -> DramSpec:
 def test_reference_runs_are_there():
     if not GOLDEN.exists():
         pytest.skip(f"no reference data at {GOLDEN}")
-    assert len(ROWS) >= 40
+    assert len(ROWS) >= 50
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['config']}-{row['trace']}-{row['interval']}")

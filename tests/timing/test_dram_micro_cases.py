@@ -20,6 +20,7 @@ PRESETS = {
     "ddr5": ("16Gb_x8", "4800BN"),
     "gddr6": ("8Gb_x16", "14000_1350mV"),
     "hbm2": ("4Gb", "2000"),
+    "lpddr5": ("8Gb_x16", "6400"),
 }
 OURS = tuple(PRESETS)
 
@@ -46,7 +47,7 @@ def spec_of(config: str) -> DramSpec:
 def test_reference_data_is_there():
     if not GOLDEN.exists():
         pytest.skip(f"no reference data at {GOLDEN}")
-    assert len(CASES) >= 28
+    assert len(CASES) >= 33
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -63,7 +64,7 @@ def test_micro_case_is_exact(name):
     assert issued == [(entry[0], NAMES.get(entry[1], entry[1])) for entry in reference["cmds"]]
 
 
-@pytest.mark.parametrize("config", ["ram_ddr4_3200_r1", "ram_ddr5_4800", "ram_hbm2_2000_1pc", "ram_gddr6_14000"])
+@pytest.mark.parametrize("config", ["ram_ddr4_3200_r1", "ram_ddr5_4800", "ram_hbm2_2000_1pc", "ram_gddr6_14000", "ram_lpddr5_6400"])
 def test_timing_values_are_the_reference_ones(config):
     """Ours may have names that the reference lacks (same-bank refresh)."""
     if not GOLDEN.exists():
