@@ -181,11 +181,3 @@ def rows(path: Path) -> list[dict[str, str]]:
 
     with path.open(newline="") as handle:
         return list(csv.DictReader(handle))
-
-
-def test_the_page_s_examples_run() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "cosearch.md").read_text(encoding="utf-8")
-    blocks = [part.partition("```")[0] for part in page.split("```python\n")[1:]]
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(compile(block, "docs/cosearch.md", "exec"), {"__name__": "docs"})

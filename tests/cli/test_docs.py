@@ -1,4 +1,4 @@
-"""The examples of the documentation run as they stand."""
+"""The Python examples of every page of the documentation run as they stand, one page after another in a namespace of its own."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
-BLOCKS = [
-    pytest.param(block, id=f"{page.stem}-{number}")
-    for page in sorted(DOCS.glob("*.md"))
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S))
-]
+PAGES = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_example(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.S)
+    assert blocks, f"{page.name} has no example"
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "example", "exec"), {"__name__": "__main__"})
+    monkeypatch.setenv("COSEARCH_CACHE", str(tmp_path / "cache"))
+    namespace: dict[str, object] = {"__name__": "example"}
+    for block in blocks:
+        exec(compile(block, page.name, "exec"), namespace)

@@ -1,25 +1,13 @@
-"""The examples on the pages about workloads and data run as they stand."""
+"""The tables and YAML examples on the page about workloads are true."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-import pytest
-
 from workloads.zoo import provider
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-
-
-@pytest.mark.parametrize("page", ["workloads.md", "data.md"])
-def test_python_examples_run(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COSEARCH_CACHE", str(tmp_path / "cache"))
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, page, "exec"), {"__name__": "example"})
 
 
 def test_yaml_example_loads(tmp_path):
