@@ -11,6 +11,7 @@ from cosearch.metrics import METRICS
 from cosearch.report.charts import pareto_chart, progress_chart
 from cosearch.runfolder import RunFolder, write_atomic
 from cosearch.store import Trial
+from pimsim.errors import ConfigError
 from supernet.genotype import Genotype
 
 
@@ -34,6 +35,29 @@ def write_report(run: RunFolder, trials: list[Trial]) -> Path:
     path = run.path / "report.html"
     page = environment.get_template("page.html.j2").render(**_content(run, trials), bundle=vl_convert.javascript_bundle())
     write_atomic(path, page)
+    return path
+
+
+def write_figure(run: RunFolder, trials: list[Trial], path: Path) -> Path:
+    """Writes the Pareto plot as a picture.
+
+    Raises:
+        ConfigError: the file's name ends neither in .svg nor in .png, or it cannot be written.
+    """
+    import vl_convert
+
+    if path.suffix not in {".svg", ".png"}:
+        raise ConfigError(f"--figure {path}: unknown format (allowed: .svg, .png)")
+    best = _read_json(run.path / "best" / "metrics.json")
+    picture = pareto_chart(trials, run.problem, best["id"] if best else None) | {"width": 720, "background": "white"}
+    picture["config"] = picture["config"] | {"font": "sans-serif"}
+    try:
+        if path.suffix == ".svg":
+            path.write_text(vl_convert.vegalite_to_svg(picture), encoding="utf-8")
+        else:
+            path.write_bytes(vl_convert.vegalite_to_png(picture, scale=2))
+    except OSError as error:
+        raise ConfigError(f"--figure {path}: cannot be written: {error.strerror}") from None
     return path
 
 
