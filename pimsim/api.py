@@ -150,7 +150,7 @@ def _standing_pj(device: DeviceSpec, elapsed_ps: float) -> dict[str, float]:
         raise ConfigError(f"device {device.name}: {device.dram.standard} has no public currents, so its energy cannot be simulated")
     milliwatts = power[0] * rank_count  # open page: some row is open nearly always
     standing = {"dram_background": milliwatts * elapsed_ps / 1e3, "host_static": device.host.static_w * elapsed_ps}
-    if device.dram.controller.refresh == "on" and timing["nREFI"]:
+    if device.dram.controller.refresh != "off" and timing["nREFI"]:  # the same rows, whichever banks go together
         refreshes = elapsed_ps / (timing["nREFI"] * timing["tCK_ps"]) * rank_count
         standing["dram_refresh"] = refreshes * energy_per_command_pj(device.dram)["REF"]
     return standing

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from pimsim.engine.dram import ReplayResult
     from pimsim.trace import Trace
 
-SWITCHES = {"scheduler": ("frfcfs", "frfcfs-row-hit", "fcfs"), "row_policy": ("open", "closed"), "refresh": ("on", "off")}
+SWITCHES = {
+    "scheduler": ("frfcfs", "frfcfs-row-hit", "fcfs"),
+    "row_policy": ("open", "closed"),
+    "refresh": ("on", "off", "per-bank", "same-bank"),
+}
 
 
 def replay(
@@ -22,11 +26,9 @@ def replay(
     interval: Annotated[int, typer.Option(help="Request i not before clock i * N; 0 saturates.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="frfcfs, frfcfs-row-hit or fcfs.")] = None,
     row_policy: Annotated[str | None, typer.Option(help="open or closed.")] = None,
-    refresh: Annotated[str | None, typer.Option(help="on or off.")] = None,
+    refresh: Annotated[str | None, typer.Option(help="on (all banks), off, per-bank or same-bank.")] = None,
     map_name: Annotated[str | None, typer.Option("--map", help="Address map, by name or as an order of fields.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a device key: KEY=VALUE, for example dram.ranks=2.")
-    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a device key: KEY=VALUE, for example dram.ranks=2.")] = None,
     commands: Annotated[Path | None, typer.Option(help="Write every command to a CSV file.")] = None,
     timeline: Annotated[Path | None, typer.Option(help="Write a Chrome/Perfetto timeline (.json.gz).")] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
@@ -64,7 +66,7 @@ def replay(
     except TraceError as error:
         raise TraceError(f"{trace}: {error}") from None
     if commands is not None and result.command_log is not None:
-        write_csv(commands, result.command_log)
+        write_csv(commands, result.command_log, spec.dram)
     if timeline is not None and result.command_log is not None:
         write_timeline(timeline, result.command_log, spec.dram)
     summary = summarise(spec.name, result)
@@ -109,9 +111,7 @@ def _show(summary: dict[str, Any], requests: Trace, path: Path) -> None:
     def text(value: float | str, form: str) -> str:
         return value if isinstance(value, str) else format(value, form)
 
-    table = Table(
-        "quantity", "value", box=None, header_style="bold", title=f"{path.name} on {summary['device']}", title_justify="left"
-    )
+    table = Table("quantity", "value", box=None, header_style="bold", title=f"{path.name} on {summary['device']}", title_justify="left")
     time_us = summary["cycles"] * summary["tck_ps"] * 1e-6
     rows = [
         ("requests", f"{summary['requests']:,} ({summary['reads']:,} reads, {summary['writes']:,} writes)"),

@@ -6,8 +6,8 @@ Closed forms, in clocks (RCD and RTP under the standard's own names):
     peak bandwidth          a burst each max(nBL, nCCDS, nCCDL / bank groups)
     refresh-limited         peak * (1 - (ranks * nRPab + nRFC + nRCD) / nREFI)
     row-cycle limit         a burst each max(nRC, nRAS + nRP, nRCD + nRTP + nRP) from one bank with a new row each time
-    activation window       a burst each max(nFAW / 4, nRRDS, nRRDL / bank groups, nBL, nRC / banks) with a new row each time,
-    banks in turn; on a single command bus an ACT may lose its slot to a column command, hence its tolerance
+    activation window       a burst each max(nFAW / 4, nRRDS, nRRDL / bank groups, nBL, nRC / banks, command bus) with a new row each
+    time, banks in turn; on a single command bus an ACT may lose its slot to a column command, hence its tolerance
 """
 
 from __future__ import annotations
@@ -159,6 +159,17 @@ def _row_cycle(spec: DramSpec) -> Check:
     return Check("row-cycle-limited rate of one bank", 1 / (expected * clock_us), rate / clock_us, "million bursts/s", 0.01)
 
 
+def _bus_clocks(spec: DramSpec) -> int:
+    """Clocks of the busiest command bus for one access to a new row: ACT (and ACT2), RD and PRE, or ACT and PRE on their own bus."""
+    standard = standard_of(spec)
+    commands = [Command.ACT, Command.PRE]
+    if standard.act2_within:
+        commands.append(Command.ACT2)
+    if not standard.dual_bus:
+        commands.append(Command.RD)
+    return sum(standard.two_cycle.get(command, 1) for command in commands)
+
+
 def _lost_slot(spec: DramSpec, timing: dict[str, int]) -> float:
     """Clocks that an ACT may lose to a column command on a shared command bus: one of four, or each where nRRDS binds as well."""
     standard = standard_of(spec)
@@ -171,7 +182,7 @@ def _activation_window(spec: DramSpec) -> Check:
     timing, organisation, quiet = common_timing(spec), resolve_organisation(spec), _with(spec, "off")
     per_rank = max(timing["nFAW"] / 4, timing["nRRDS"], timing["nRRDL"] / organisation.bankgroups)
     cycle = _one_row(timing)
-    expected = max(per_rank / organisation.ranks, timing["nBL"], timing["nCCDS"], cycle / organisation.banks)
+    expected = max(per_rank / organisation.ranks, timing["nBL"], timing["nCCDS"], cycle / organisation.banks, _bus_clocks(spec))
     bank = _banks_in_turn(organisation, 8_000)
     row = np.arange(8_000) // organisation.banks % organisation.rows
     rate = _rate(quiet, bank=bank, row=row, column=np.zeros_like(bank))

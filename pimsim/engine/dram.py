@@ -7,7 +7,7 @@ Modelling decisions:
       that are still queued then are issued afterwards and counted in commands and energy, not in `cycles`.
     * A read of a burst that waits in the write queue is answered from there in one clock; a write to it is merged.
 
-Not modelled: the command bus shared by two pseudo-channels, refresh per bank, power-down, self-refresh, temperature, ECC.
+Not modelled: the command bus shared by two pseudo-channels, postponed refresh, power-down, self-refresh, temperature, ECC.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Modelling decisions:
     * When nREFI falls due before the next command, every bank is closed (PREA), refreshed (REF) and its row opened again; the
       stream then goes on.
 
-Not modelled: two commands in one clock on the two buses of HBM.
+Not modelled: two commands in one clock on the two buses of HBM; activation in two steps and a stopped data clock (LPDDR5).
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def issue_stream(spec: DramSpec, commands: NDArray[np.int64], column_gap: int | 
         raise ConfigError(f"column_gap: {column_gap}: must not be negative")
     if commands.shape[1] == 3:
         commands = np.column_stack([commands, np.ones(len(commands), np.int64)])
+    if spec.controller.refresh not in ("on", "off"):
+        raise ConfigError(f"dram.controller.refresh: {spec.controller.refresh!r}: command streams know on and off")
     tables, timing = lower(spec, all_commands=True), resolve_timing(spec)
     ranks, groups, banks, windows, longest = (int(x) for x in tables.shape)
     _check(commands, banks)

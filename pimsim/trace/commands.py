@@ -23,13 +23,17 @@ def _opened(path: Path) -> Any:
     return opener(path, "wt", encoding="utf-8")
 
 
-def write_csv(path: Path, log: NDArray[np.void]) -> None:
+def write_csv(path: Path, log: NDArray[np.void], spec: DramSpec) -> None:
     """One command a line: cycle, command, channel, rank, bank group, bank, row, column; -1 where a command has none.
+
+    The first command of an activation in two steps is written ACT1.
 
     Raises:
         TraceError: the file cannot be written.
     """
     names = [command.name for command in Command]
+    if standard_of(spec).act2_within:
+        names[Command.ACT] = "ACT1"
     try:
         with _opened(path) as handle:
             handle.write(",".join(COLUMNS) + "\n")

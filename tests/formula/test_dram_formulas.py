@@ -28,6 +28,16 @@ def test_every_preset_meets_its_closed_forms(preset):
     assert failed == []
 
 
+@pytest.mark.parametrize("name", ["ddr4_3200", "ddr5_4800", "gddr6_14000", "hbm2_2000", "hbm3_5200", "lpddr5_6400"])
+def test_shipped_devices_meet_their_closed_forms(name):
+    assert [check for check in checks(load_device(name)) if not check.ok] == []
+
+
+@pytest.mark.parametrize("name", ["ddr4_3200", "ddr5_4800", "lpddr5_6400"])
+def test_two_ranks_meet_their_closed_forms(name):
+    assert [check for check in checks(load_device(name, {"dram.ranks": 2})) if not check.ok] == []
+
+
 @pytest.mark.parametrize("override", ["nRCD", "nCL", "nBL"])
 def test_unloaded_latency_follows_each_parameter(override):
     base = replay(DDR4, np.zeros(1, np.uint64), np.zeros(1, bool)).mean_read_latency_cycles
