@@ -10,6 +10,7 @@ from pimsim.engine.dram import ReplayResult, replay
 from pimsim.errors import ConfigError
 from pimsim.mapping.address import compose
 from pimsim.spec.dram import ControllerSpec, DramSpec
+from pimsim.trace.commands import write_csv
 
 PRESETS = {
     "ddr5": ("16Gb_x8", "4800BN"),
@@ -141,3 +142,18 @@ def test_rank_switch_takes_nbl_and_ncs(standard):
     switched = np.diff(log["rank"]) != 0
     assert switched.any()
     assert np.diff(log["cycle"])[switched].min() == timing.get("nBL", timing.get("nBL_min")) + timing["nCS"]
+
+
+def test_command_log_names_both_steps(tmp_path):
+    spec = spec_of("lpddr5")
+    write_csv(tmp_path / "log.csv", run(spec, [(0, 5, 0, 0)]).command_log, spec)
+    lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in lines] == [["1", "ACT1"], ["2", "ACT2"], ["16", "CAS_RD"], ["17", "RD"]]
+
+
+def test_energy_of_a_partial_refresh_is_not_made_up():
+    """GDDR6 has public currents, but none for a per-bank refresh."""
+    address = np.arange(5_000, dtype=np.uint64) * np.uint64(32)
+    result = replay(spec_of("gddr6", "per-bank"), address, np.zeros(5_000, bool))
+    assert result.commands["REFPB"] > 0 and result.energy_nj["refresh"] is None
+    assert result.energy_nj["activate"] > 0
