@@ -1,13 +1,13 @@
 """The weight-sharing supernet: one set of shared weights, of which every network of a space is a slice.
 
-A network is always addressed by its canonical form, whose n blocks use the shared blocks 1..n and the head that belongs to block n
-and its dense operator. So genotypes that compute the same function share the same weights, and a score is a function of the
-genotype's digest.
+A network is always addressed by its canonical form, whose n blocks use the *last* n shared blocks: the block that feeds the head is
+always the same one, and genotypes that compute the same function share the same weights, so a score is a function of the
+genotype's digest. The head's weights belong to the last block's dense operator.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,25 +84,24 @@ class Supernet:
         """Where each parameter of a canonical genotype lies (the embedding table is used whole)."""
         counts = (len(self.schema["dense"]), len(self.schema["sparse"]))
         shapes = parameter_shapes(genotype.model_dump(mode="json"), *counts)
-        found = {}
-        limits, operators = self.limits, block_operators()
-        for place in places(genotype, *counts):
-            base = f"blocks.{place.number - 1}"
-            block = place.block
-            for name in block.operators:
-                for part in operators[name].shared(limits, place.number):
-                    key = f"{base}.{name}{part}.weight"
-                    if key in shapes:
-                        rows, columns = shapes[key]
-                        ranges = operators[name].ranges(part, limits, place) or ((0, columns),)
-                        found[key] = Slice(key, rows, ranges)
+        shift = self.space.blocks - len(genotype.blocks)
+        found, limits, operators = {}, self.limits, block_operators()
+        for place in places(genotype, *counts, shift):
+            alone, shared = f"blocks.{place.number - 1}.", f"blocks.{place.number - 1 + shift}."
+            for key in [key for key in shapes if key.startswith(alone)]:
+                found[key] = Slice(key.replace(alone, shared, 1), shapes[key][0], ())
+            for name in place.block.operators:
+                for part in operators[name].shared(limits, place.number + shift):
+                    key = f"{alone}{name}{part}.weight"
+                    if key in found:
+                        ranges = operators[name].ranges(part, limits, place) or ((0, shapes[key][1]),)
+                        found[key] = replace(found[key], columns=ranges)
         last = genotype.blocks[-1]
         fields = (last.sparse_dim, MERGER_FIELDS if last.interact else 0)
         ranges = ((0, last.dense_dim), *source_fields(limits, limits.dense_dim, fields, each=limits.dim))
-        head = f"heads.{len(genotype.blocks)}.{last.dense_op}"
-        found["head.weight"] = Slice(f"{head}.weight", 1, ranges)
-        found["head.bias"] = Slice(f"{head}.bias", 1, ())
-        return {name: found.get(name) or Slice(name, shape[0], ()) for name, shape in shapes.items()}
+        found["head.weight"] = Slice(f"head.{last.dense_op}.weight", 1, ranges)
+        found["head.bias"] = Slice(f"head.{last.dense_op}.bias", 1, ())
+        return found
 
     def parameters(self, genotype: Genotype) -> dict[str, torch.Tensor]:
         """The weights of a canonical genotype by their stand-alone names, table excluded; they may be views."""
@@ -132,9 +131,9 @@ def _new_weights(
                     shapes[f"{base}{part}.bias"] = (shape[0],)
             if space.layer_norm:
                 shapes[f"{base}.norm.weight"] = shapes[f"{base}.norm.bias"] = (operator.width(limits),)
-        for name in space.dense_operators:
-            width = limits.dense_dim + (limits.sparse_dim + MERGER_FIELDS) * limits.dim
-            shapes |= {f"heads.{number}.{name}.weight": (1, width), f"heads.{number}.{name}.bias": (1,)}
+    for name in space.dense_operators:
+        width = limits.dense_dim + (limits.sparse_dim + MERGER_FIELDS) * limits.dim
+        shapes |= {f"head.{name}.weight": (1, width), f"head.{name}.bias": (1,)}
     weights = {name: torch.empty(shape) for name, shape in shapes.items()}
     for name, tensor in weights.items():
         initialise(name, tensor, generator)

@@ -1,7 +1,8 @@
 """What the operators of a block share: the widths around them, and how a smaller weight lies inside the shared one.
 
-A shared weight is as large as the largest choice. Its columns are laid out source by source, each source at its greatest width,
-so that "source 3 at width 32" names the same weights whatever else is read. A network uses `shared[:rows, its column ranges]`:
+A shared weight is as large as the largest choice. Its columns are laid out source by source, each source at its greatest width and
+once for every operator that may have made it, so that "32 values of source 3, a dot-product" names the same weights whatever else
+is read. A network uses `shared[:rows, its column ranges]`:
 no masks, no padding, every slice at its true width.
 """
 
@@ -31,15 +32,26 @@ class Limits:
     sparse_dim: int
     dim: int
     """Embedding dim."""
+    dense_operators: tuple[str, ...]
 
     @classmethod
     def of(cls, space: Space, dense_count: int, sparse_count: int) -> Limits:
         """Limits of a space on a data set with these field counts."""
-        return cls(max(dense_count, 1), sparse_count, max(space.dense_dims), max(space.sparse_dims), space.embedding_dim)
+        widths = (max(space.dense_dims), max(space.sparse_dims), space.embedding_dim)
+        return cls(max(dense_count, 1), sparse_count, *widths, space.dense_operators)
 
     def dense_offset(self, source: int) -> int:
         """First column of a dense source; of source `number`: the columns of block `number` in all."""
-        return 0 if source == 0 else self.dense_count + (source - 1) * self.dense_dim
+        return 0 if source == 0 else self.dense_count + (source - 1) * self.own_dense
+
+    @property
+    def own_dense(self) -> int:
+        """Columns of one block's dense output: its greatest width for each operator."""
+        return self.dense_dim * len(self.dense_operators)
+
+    def made_by(self, operator: str | None) -> int:
+        """First of a block's columns that belong to an operator (None: the raw input)."""
+        return 0 if operator is None else self.dense_operators.index(operator) * self.dense_dim
 
     def fields_offset(self, source: int) -> int:
         """First column of a sparse source; its merger's fields lie behind its own at their greatest number."""
@@ -55,9 +67,13 @@ class Place:
     block: Block
     dense: tuple[int, ...]
     """Width of each dense source so far, raw input first (0 where there is none)."""
+    makers: tuple[str | None, ...]
+    """Dense operator of each source so far; None for the raw input."""
     fields: tuple[tuple[int, int], ...]
     """(operator's fields, merger's fields) of each sparse source so far."""
     dim: int
+    shift: int = 0
+    """Shared blocks before the network's first one."""
 
     @property
     def dense_in(self) -> int:
@@ -78,12 +94,19 @@ class Place:
 
     def dense_ranges(self, limits: Limits) -> Ranges:
         """Columns of the joined dense inputs."""
-        starts = ((limits.dense_offset(i), self.dense[i]) for i in self.block.dense_inputs)
-        return tuple((start, start + width) for start, width in starts)
+        ranges = []
+        for i in self.block.dense_inputs:
+            start = limits.dense_offset(self._shared(i)) + limits.made_by(self.makers[i])
+            ranges.append((start, start + self.dense[i]))
+        return tuple(ranges)
 
     def fields_ranges(self, limits: Limits) -> Ranges:
         """Columns of the joined sparse inputs."""
-        return tuple(r for i in self.block.sparse_inputs for r in source_fields(limits, limits.fields_offset(i), self.fields[i]))
+        starts = {i: limits.fields_offset(self._shared(i)) for i in self.block.sparse_inputs}
+        return tuple(r for i, start in starts.items() for r in source_fields(limits, start, self.fields[i]))
+
+    def _shared(self, source: int) -> int:
+        return source + self.shift if source else 0
 
 
 def source_fields(limits: Limits, start: int, fields: tuple[int, int], each: int = 1) -> Ranges:
@@ -96,13 +119,14 @@ def source_fields(limits: Limits, start: int, fields: tuple[int, int], each: int
     return ranges
 
 
-def places(genotype: Genotype, dense_count: int, sparse_count: int) -> tuple[Place, ...]:
+def places(genotype: Genotype, dense_count: int, sparse_count: int, shift: int = 0) -> tuple[Place, ...]:
     """Every block of a canonical genotype in its place."""
-    dense, fields = [max(dense_count, 1)], [(sparse_count, 0)]
+    dense, makers, fields = [max(dense_count, 1)], [None], [(sparse_count, 0)]
     found = []
     for number, block in enumerate(genotype.blocks, start=1):
-        found.append(Place(number, block, tuple(dense), tuple(fields), genotype.embedding_dim))
+        found.append(Place(number, block, tuple(dense), tuple(makers), tuple(fields), genotype.embedding_dim, shift))
         dense.append(block.dense_dim)
+        makers.append(block.dense_op)
         fields.append((block.sparse_dim, MERGER_FIELDS if block.interact else 0))
     return tuple(found)
 

@@ -14,10 +14,11 @@ class Interact(BlockOperator):
     name = "interact"
 
     def shared(self, limits: Limits, number: int) -> dict[str, tuple[int, int]]:
-        return {".out": (MERGER_FIELDS * limits.dim, limits.dense_dim)}
+        return {".out": (MERGER_FIELDS * limits.dim, limits.own_dense)}
 
     def ranges(self, part: str, limits: Limits, place: Place) -> Ranges | None:
-        return None
+        start = limits.made_by(place.block.dense_op)
+        return ((start, start + place.block.dense_dim),)
 
     def operator(self, place: Place, bits: int, bias: bool) -> Operator:
         width = place.block.dense_dim
