@@ -61,7 +61,7 @@ class Problem(Spec):
         """The settings class that the section's own `name` asks for."""
         if part != "algorithm" or not isinstance(tree, dict):
             return None
-        found = implementations("cosearch.algorithms", "ALGORITHM").get(tree.get("name", ""))
+        found = implementations("cosearch.algorithms", "ALGORITHM").get(str(tree.get("name", "")))
         return found.Settings if found else None
 
     @field_validator("algorithm", mode="before")
@@ -70,7 +70,7 @@ class Problem(Spec):
         if not isinstance(value, dict):
             return value
         found = implementations("cosearch.algorithms", "ALGORITHM")
-        if value.get("name") not in found:
+        if not isinstance(value.get("name"), str) or value["name"] not in found:
             raise ValueError(f"name: {unknown_name('algorithm', value.get('name'), found)}")
         return found[value["name"]].Settings.model_validate(value)
 

@@ -20,9 +20,11 @@ class _StrictLoader(yaml.SafeLoader):
 def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=deep)
+        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
+        if isinstance(key, list | dict | set):
+            raise ConfigError(f"line {line}: key {key!r}: a key is a plain word")
         if key in seen:
-            raise ConfigError(f"line {key_node.start_mark.line + 1}: key {key!r} stands twice")
+            raise ConfigError(f"line {line}: key {key!r} stands twice")
         seen.add(key)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
@@ -65,7 +67,8 @@ def resolve(kind: str, name_or_path: str | Path) -> Path:
             if packaged.is_file():
                 return packaged
         raise ConfigError(f"{path}: no such file")
-    raise ConfigError(unknown_name(kind.removesuffix("s"), str(name_or_path), names(kind)))
+    singular = "search" if kind == "searches" else kind.removesuffix("s")
+    raise ConfigError(unknown_name(singular, str(name_or_path), names(kind)))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -79,7 +82,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # also a date that is none, and bytes that are no text
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, found {type(value).__name__}")
@@ -93,7 +96,7 @@ def parse_override(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text!r}: expected KEY=VALUE, for example dram.channels=4")
     try:
         return key, yaml.load(value, Loader=_StrictLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         return key, value
 
 

@@ -67,7 +67,8 @@ def validate(model: type[M], tree: dict[str, Any], where: str) -> M:
 
 def first_problem(model: type[BaseModel], tree: dict[str, Any], error: ValidationError) -> str:
     """The first validation failure as `dotted.key: value ...: what is allowed`."""
-    problem = error.errors()[0]
+    problems = error.errors()  # a misspelt key also leaves the right one missing: the misspelling says more
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     location = [part for part in problem["loc"] if not (isinstance(part, str) and part.startswith("function-"))]
     key = ".".join(str(part) for part in location) or "(top level)"
     if problem["type"] == "extra_forbidden":
@@ -81,7 +82,7 @@ def first_problem(model: type[BaseModel], tree: dict[str, Any], error: Validatio
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
     shown = "" if isinstance(value, dict | list) else f"{value!r}: "
-    return f"{key}: {shown}{message}"
+    return f"{key}: {shown}{message}" if location else f"{shown}{message}"
 
 
 def _fields_at(model: Any, location: list[Any], tree: Any) -> set[str]:

@@ -97,7 +97,7 @@ class DeviceSpec(Spec):
         """The spec class that a section's own `kind` asks for."""
         if part != "unit" or not isinstance(tree, dict):
             return None
-        return implementations("pimsim.units", "UNIT").get(tree.get("kind", ""))
+        return implementations("pimsim.units", "UNIT").get(str(tree.get("kind", "")))
 
     @field_validator("unit", mode="before")
     @classmethod
@@ -106,7 +106,7 @@ class DeviceSpec(Spec):
             return value
         found = implementations("pimsim.units", "UNIT")
         kind = value.get("kind")
-        if kind not in found:
+        if not isinstance(kind, str) or kind not in found:
             raise ValueError(unknown_name("unit kind", kind, found))
         return found[kind].model_validate(value)
 
@@ -119,15 +119,23 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     """
     path = configs.resolve("devices", name_or_path)
     tree = configs.read_yaml(path)
-    if isinstance(tree.get("host"), str):
-        tree["host"] = configs.read_yaml(configs.resolve("hosts", tree["host"]))
+    _read_host(tree)
     for key, value in (overrides or {}).items():
         configs.set_dotted(tree, key, value)
+        _read_host(tree)
         section, _, field = key.rpartition(".")
         if isinstance(value, int | float) and section in {"dram", "unit", "host"}:
-            tree[section].setdefault("source", {})[field] = "override"
+            sources = tree[section].setdefault("source", {})
+            if isinstance(sources, dict):
+                sources[field] = "override"
     where = str(path) if not overrides else f"{path} with {', '.join(f'{k}={v}' for k, v in overrides.items())}"
     device = validate(DeviceSpec, tree, where)
     if device.unit is None and "pim" in (device.mapping.embedding, device.mapping.matmul):
         raise ConfigError(f"{where}: mapping: 'pim' needs a `unit` section")
     return device
+
+
+def _read_host(tree: dict[str, Any]) -> None:
+    """Puts a host's file in the place of its name."""
+    if isinstance(tree.get("host"), str):
+        tree["host"] = configs.read_yaml(configs.resolve("hosts", tree["host"]))

@@ -33,6 +33,9 @@ def test_a_missing_source_is_found() -> None:
         ("hbm_pim", {"mapping.tables": "rows"}, ["mapping.tables", "'rows'"]),
         ("ddr4_3200", {"mapping.matmul": "pim"}, ["mapping", "unit"]),
         ("no/such/file.yaml", {}, ["no such file"]),
+        ("hbm_pim", {"unit.kind": ["near_bank"]}, ["unknown unit kind", "['near_bank']"]),
+        ("hbm_pim", {"dram.source": 5, "dram.channels": 4}, ["dram.source: 5"]),
+        ("hbm_pim", {"host": "xeon"}, ["unknown host 'xeon'", "'xeon_8core'"]),
     ],
 )
 def test_mistakes_get_one_line(name: str, override: dict, words: list[str]) -> None:
@@ -52,10 +55,27 @@ def test_yaml_mistakes_name_the_line(tmp_path) -> None:
     path.write_text("name: [x\n")
     with pytest.raises(ConfigError, match="line 2: not valid YAML"):
         load_device(path)
+    path.write_text("name: x\n? [a, b]\n: 1\n")
+    with pytest.raises(ConfigError, match=r"line 2: key .* plain word"):
+        load_device(path)
+    path.write_text("name: 2026-13-45\n")
+    with pytest.raises(ConfigError, match="cannot be read: month"):
+        load_device(path)
+
+
+def test_a_misspelt_key_is_named_before_the_key_it_leaves_missing(tmp_path) -> None:
+    path = tmp_path / "device.yaml"
+    path.write_text("nmae: x\n")
+    with pytest.raises(ConfigError, match="nmae: unknown key; did you mean 'name'"):
+        load_device(path)
+
+
+def test_a_host_can_be_overridden_by_name() -> None:
+    assert load_device("hbm_pim", {"host": "xeon_8core"}).host == load_device("hbm_pim").host
 
 
 def test_digest_follows_values_and_not_sources() -> None:
     device = load_device("hbm_pim")
-    renamed = device.model_copy(update={"dram": device.dram.model_copy(update={"source": {}})})
-    assert renamed.digest() != load_device("hbm_pim", {"dram.channels": 32}).digest()
+    unsourced = device.model_copy(update={"dram": device.dram.model_copy(update={"source": {}})})
+    assert unsourced.digest() == device.digest() != load_device("hbm_pim", {"dram.channels": 32}).digest()
     assert load_device("hbm_pim", {"dram.channels": 64}).digest() == device.digest()

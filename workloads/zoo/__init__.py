@@ -35,7 +35,7 @@ class Provider:
         tree = configs.read_yaml(path)
         kind = tree.pop("model", None)
         found = implementations("workloads.zoo", "MODEL")
-        if kind not in found:
+        if not isinstance(kind, str) or kind not in found:
             raise ConfigError(f"{path}: model: {unknown_name('model', kind, found)}")
         indices = validate(IndexSource, _section(tree, "indices", path), f"{path}: indices")
         batch = tree.pop("batch", 1)
