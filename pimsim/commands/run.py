@@ -10,17 +10,19 @@ import typer
 from pimsim.console import quiet, write_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pimsim.report import Report
 
 
 def run(
     device: Annotated[str, typer.Option("--device", help="Device name (pimsim devices) or YAML file.")],
     workload: Annotated[str, typer.Option("--workload", help="Workload name, .json or .yaml file.")],
-    batch: Annotated[int | None, typer.Option("--batch", help="Samples per batch [default: the workload's].")] = None,
+    batch: Annotated[int | None, typer.Option("--batch", help="Samples per batch; without it, the workload's own.")] = None,
     fidelity: Annotated[str, typer.Option("--fidelity", help="event: every memory access is a command.")] = "event",
     arrivals: Annotated[str, typer.Option("--arrivals", help="closed, or poisson:RATE in samples per second.")] = "closed",
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a device key: dram.channels=4.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the arrival times.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the arrival times.")] = 0,
     out: Annotated[str | None, typer.Option("--out", help="Folder for the resolved device, the workload and the report.")] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
 ) -> None:
@@ -49,10 +51,24 @@ def _write_folder(out: str, spec, graph, report: Report) -> None:  # type: ignor
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "device.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
-        graph.save(folder / "workload.json")
+        _save_workload(graph, folder)
         write_json(report.to_json(), str(folder / "report.json"))
     except OSError as error:
         raise RunError(f"--out {out}: cannot be written: {error.strerror}") from None
+
+
+def _save_workload(graph, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    """Writes the workload with the file of its indices, if it has one, beside it."""
+    import shutil
+    from pathlib import Path
+
+    source = graph.indices
+    if source.kind == "file":
+        file, copy = Path(graph.folder or ".") / source.path, folder / Path(source.path).name
+        if not copy.exists() or not copy.samefile(file):
+            shutil.copyfile(file, copy)
+        graph = graph.model_copy(update={"indices": source.model_copy(update={"path": copy.name})})
+    graph.save(folder / "workload.json")
 
 
 def _print(report: Report) -> None:

@@ -57,7 +57,8 @@ class CostCache:
 
     def _gather(self, item: Gather, workload: Workload, device: DeviceSpec, batch: int) -> OperatorCost:
         """Look-ups in sample-major order: every table of sample 0, then of sample 1, and so on."""
-        key = f"{_trace_key(workload)}|{batch}"
+        tables = json.dumps([table.model_dump(mode="json") for gather in workload.gathers for table in gather.tables])
+        key = f"{_trace_key(workload)}|{batch}|{tables}"
         if key not in self._traces:
             self._traces = {key: draw_indices(workload, batch)}
         indices = self._traces[key]

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+
+from pimsim.api import CostCache, load_device, simulate
+from pimsim.graph import Gather, Table, Workload
 
 
 def pimsim(*words: str) -> subprocess.CompletedProcess[str]:
@@ -50,6 +54,10 @@ def test_a_plain_memory_has_no_area() -> None:
         (["run", "--device", "hbm_pim", "--workload", "rm1", "--set", "mapping.tables=striped"], "striped"),
         (["run", "--device", "hbm_pim", "--workload", "/no/such.json"], "/no/such.json"),
         (["run", "--device", "hbm_pim", "--workload", "rm2", "--set", "dram.channels=1"], "do not fit"),
+        (["run", "--device", "hbm_pim", "--workload", "rm1", "--seed", "-1"], "--seed"),
+        (["run", "--device", "hbm_pim", "--workload", "rm1", "--batch", "1.5"], "--batch"),
+        (["run", "--device", "hbm_pim"], "--workload"),
+        (["rum"], "rum"),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(words: list[str], message: str) -> None:
@@ -64,6 +72,39 @@ def test_a_broken_workload_file_names_the_operator(tmp_path: Path) -> None:
     path.write_text(json.dumps({"name": "w", "operators": [{"op": "matmul", "name": "m", "in_features": 0, "out_features": 1}]}))
     done = pimsim("run", "--device", "hbm_pim", "--workload", str(path))
     assert done.returncode == 2 and "operators.0" in done.stderr and "in_features" in done.stderr
+
+
+def test_a_reader_who_leaves_early_sees_no_traceback() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "pimsim.cli", "schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert errors == "" and process.returncode == 1
+
+
+def test_the_written_folder_runs_again_with_the_indices_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    np.savez(tmp_path / "mine" / "ids.npz", t=np.arange(8)[:, None] % 100)
+    table = {"name": "t", "rows": 100, "dim": 16}
+    indices = {"kind": "file", "path": "ids.npz"}
+    graph = {"name": "w", "batch": 4, "indices": indices, "operators": [{"op": "gather", "name": "e", "tables": [table]}]}
+    (tmp_path / "mine" / "w.json").write_text(json.dumps(graph))
+    where = ("--device", "ddr4_3200", "--json", "-", "--workload")
+    first = pimsim("run", *where, str(tmp_path / "mine/w.json"), "--out", str(tmp_path / "out"))
+    assert first.returncode == 0, first.stderr
+    again = pimsim("run", *where, str(tmp_path / "out/workload.json"))
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["latency_us"] == json.loads(first.stdout)["latency_us"]
+
+
+def test_one_cache_serves_workloads_with_equal_index_sources() -> None:
+    def workload(rows: int) -> Workload:
+        return Workload(name="w", operators=(Gather(name="e", tables=(Table(name="t", rows=rows, dim=16, pooling=20),)),))
+
+    device, shared = load_device("ddr4_3200"), CostCache()
+    simulate(device, workload(1_000_000), 16, costs=shared)
+    assert simulate(device, workload(50), 16, costs=shared) == simulate(device, workload(50), 16)
 
 
 def test_the_schema_knows_every_section() -> None:
