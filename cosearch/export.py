@@ -36,26 +36,33 @@ def export_winner(run: RunFolder, trial: Trial, dataset: Dataset, progress: Prog
 def export_trial(run: RunFolder, trial: Trial, dataset: Dataset, to: Path, progress: Progress, pick: str) -> Path:
     """Trains a trial's network alone, tests it once, and writes everything about it into a folder, all or nothing.
 
-    A folder that exists is replaced only if it holds an earlier export.
+    A folder that exists is replaced only if it is empty or holds an earlier export.
 
     Raises:
         RunError: the folder holds something else or cannot be written, or the simulator no longer gives the trial's figures.
     """
-    if to.exists() and any(to.iterdir()) and not (to / "metrics.json").is_file():
-        raise RunError(f"{to}: exists and is not an export; give a new folder")
-    result = train_winner(run, trial, dataset, progress)
+    shown, to = to, to.resolve()
     draft = to.with_name(f".{to.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
     try:
-        draft.mkdir(parents=True)
+        if to.exists() and not _replaceable(to):
+            raise RunError(f"{shown}: exists and is not an export; give a new folder")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)  # before the training: a place that cannot be written is known at once
+        result = train_winner(run, trial, dataset, progress)
         _write(run, trial, dataset, result, draft, pick)
         shutil.rmtree(to, ignore_errors=True)
         os.replace(draft, to)
     except OSError as error:
-        raise RunError(f"{to}: cannot be written: {error.strerror}") from None
+        raise RunError(f"{shown}: cannot be written: {error.strerror}") from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return to
+    return shown
+
+
+def _replaceable(folder: Path) -> bool:
+    """True for an empty folder and for one with the files of an export (other programs write a `metrics.json`, too)."""
+    names = {path.name for path in folder.iterdir()}
+    return not names or {"metrics.json", "weights.pt", "workload.json", "REPRODUCE.sh"} <= names
 
 
 def train_winner(run: RunFolder, trial: Trial, dataset: Dataset, progress: Progress) -> FinalResult:
@@ -145,6 +152,7 @@ set -eu
 cd "$(dirname "$0")"
 echo "Latency and energy, from device.yaml and workload.json:"
 pimsim run --device device.yaml --workload workload.json
-echo "The search, the training and this folder again, into ./reproduced (minutes):"
+echo "The search and this folder again, into ./reproduced and ./reproduced/candidate-{id} (minutes):"
 cosearch run search.yaml --out reproduced
+cosearch export reproduced --pick {id} --to reproduced/candidate-{id}
 """

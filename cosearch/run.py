@@ -111,6 +111,8 @@ def choose_dataset(problem: Problem, progress: Progress) -> Dataset:
         DataError: none is there.
     """
     from workloads.data import data_root, find_dataset, open_dataset
+    from workloads.data.adapters.base import adapter, missing_files
+    from workloads.data.location import cache_root
 
     name = find_dataset(problem.dataset)
     synthetic = name.partition(":")[0] == "synthetic"
@@ -119,7 +121,9 @@ def choose_dataset(problem: Problem, progress: Progress) -> Dataset:
         why = f" ({', '.join(missing)} not found in {data_root()})" if missing else ""
         progress.say(f"data: the synthetic click log with planted interactions{why}")
     else:
-        progress.say(f"data: {name} found at {data_root()}")
+        chosen = adapter(name)
+        raw = not missing_files(chosen, data_root() / chosen.folder)
+        progress.say(f"data: {name} found at {data_root()}" if raw else f"data: {name} found in the cache {cache_root()}")
     dataset = open_dataset(name, progress.say)
     rows = ", ".join(f"{count:,} {split}" for split, count in dataset.rows.items())
     progress.say(f"data: {rows} rows; {len(dataset.schema.sparse)} sparse and {len(dataset.schema.dense)} dense fields")

@@ -63,7 +63,7 @@ class RunFolder:
         tree = _resolved_tree(self.problem, self.resolved)
         if (self.path / "run.yaml").exists():
             self._same(_read_run_yaml(self.path), tree)
-        elif any(p.name != ".lock" for p in self.path.iterdir()):
+        elif any(p.name not in {".lock", "run.yaml.part"} for p in self.path.iterdir()):
             raise RunError(f"{self.path}: holds files but no run.yaml; give an empty or a new folder")
         write_atomic(self.path / "run.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
         self._write_provenance(argv, tree)

@@ -122,6 +122,33 @@ def test_status_report_compare_and_export(run_folder: Path, command, tmp_path: P
     assert command("export", run_folder, "--pick", "knee", "--to", tmp_path / "design")[0] == 0
     for name in ("device.yaml", "workload.json", "weights.pt", "simulation.json"):
         assert (tmp_path / "design" / name).read_bytes() == (run_folder / "best" / name).read_bytes()
+    assert f"cosearch export reproduced --pick {front[0]['id']} " in exported_script(command, run_folder, front[0]["id"], tmp_path)
+
+
+def exported_script(command, run_folder: Path, pick: str, tmp_path: Path) -> str:
+    assert command("export", run_folder, "--pick", pick, "--to", tmp_path / "point")[0] == 0
+    return (tmp_path / "point" / "REPRODUCE.sh").read_text()
+
+
+def test_export_leaves_what_is_not_an_export_alone(run_folder: Path, command, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "metrics.json").write_text("{}")
+    refused(command("export", run_folder, "--pick", "knee", "--to", tmp_path / "mine"), "mine: exists and is not an export")
+    assert (tmp_path / "mine" / "metrics.json").read_text() == "{}"
+    for place in (tmp_path / "mine" / "metrics.json", tmp_path / "mine" / "metrics.json" / "x"):
+        refused(command("export", run_folder, "--pick", "knee", "--to", place), "cannot be written")
+    refused(command("export", run_folder, "--pick", "99999", "--to", tmp_path / "y"), "--pick '99999'", "0 to 23")
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_folder_killed_before_its_first_file_was_whole_is_taken_up(tmp_path: Path) -> None:
+    from cosearch.problem import load_problem
+    from cosearch.runfolder import RunFolder
+
+    (tmp_path / "run.yaml.part").write_text("name: ti")
+    with RunFolder(tmp_path, load_problem("tiny"), {}).claimed(["cosearch"]):
+        pass
+    assert "tiny" in (tmp_path / "run.yaml").read_text()
 
 
 def test_report_is_one_file_with_the_figures(run_folder: Path) -> None:
@@ -153,6 +180,10 @@ def test_bad_input_is_one_line(command, tmp_path: Path, monkeypatch: pytest.Monk
     refused(command("run", "tiny", *out, "--set", "algoritm.children=2"), "algoritm: unknown key", "did you mean 'algorithm'")
     refused(command("run", "tiny", *out, "--set", "algorithm.childen=2"), "algorithm.childen", "did you mean 'children'")
     refused(command("run", "tiny", *out, "--set", "algorithm.name=evoluton"), "did you mean 'evolution'")
+    refused(command("run", "tiny", *out, "--set", "algorithm.name=[evolution]"), "unknown algorithm ['evolution']")
+    refused(command("run", "tiny", *out, "--jobs", "0"), "--jobs")
+    refused(command("run", "tiny"), "--out")
+    refused(command("run", "nosuch", *out), "unknown search 'nosuch'")
     refused(command("run", "tiny", *out, "--set", "supernet.epoch=2"), "supernet.epoch: unknown key", "did you mean 'epochs'")
     refused(command("run", "tiny", *out, "--set", "objectives=[logloss, latencyus]"), "did you mean 'latency_us'")
     refused(command("run", "tiny", *out, "--set", "hardware.dram.chanels=[1]"), "did you mean 'channels'")
