@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pimsim.dram.standard import resolve_organisation
-from pimsim.engine import dram
+from pimsim.engine.channel import Requests, channel
 from pimsim.engine.tables import lower
 from pimsim.mapping.address import flat_bank, map_of
 from pimsim.spec.device import load_device
@@ -44,20 +44,13 @@ def cpu_seconds(kind: str, interval: int, requests: int) -> tuple[float, int]:
     tables, organisation = lower(spec), resolve_organisation(spec)
     address, is_write = traces(kind, requests)
     fields = map_of(spec).decode(address)
-    arguments = (
-        flat_bank(organisation, fields),
-        fields["row"],
-        fields["column"],
-        is_write,
-        np.empty(0, np.int64),
-        interval,
-        False,
-    )
-    dram.warm(tables)
+    none = np.empty(0, np.int64)
+    channel(tables).serve(Requests(none, none, none, np.empty(0, bool)))
+    simulated = channel(tables, kept=requests)
+    offered = Requests(flat_bank(organisation, fields), fields["row"], fields["column"], is_write, none, interval)
     began = time.process_time()
-    state, arrived, departed, log = dram.run_channel(tables, *arguments)
-    seconds = time.process_time() - began
-    return seconds, dram.Channel(np.arange(requests), *arguments[:3], state, arrived, departed, log).cycles
+    simulated.serve(offered)
+    return time.process_time() - began, simulated.counted().cycles
 
 
 def main() -> None:

@@ -13,16 +13,17 @@ Not modelled: the command bus shared by two pseudo-channels, postponed refresh, 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pimsim.dram.standard import Command, Organisation, common_timing, resolve_organisation, resolve_timing
 from pimsim.energy.dram import Activity, energy_breakdown_nj
-from pimsim.engine.tables import ChannelTables, lower
-from pimsim.errors import ConfigError, PimsimError
+from pimsim.engine.channel import BANK_FIELDS, NO_CLOCKS, Channel, Requests, channel
+from pimsim.engine.tables import lower
+from pimsim.errors import ConfigError
 from pimsim.mapping.address import flat_bank, map_of
 from pimsim.spec.dram import DramSpec
 
@@ -30,60 +31,6 @@ IntArray = NDArray[np.int64]
 
 LOG_FIELDS = ("cycle", "command", "channel", "rank", "bankgroup", "bank", "row", "column", "request")
 LOG_DTYPE = np.dtype([(name, np.int64) for name in LOG_FIELDS])
-
-
-class ChannelState(NamedTuple):
-    """Everything that changes in one channel, as arrays; the kernel can leave and come back."""
-
-    scalar: IntArray
-    ready: IntArray
-    history: IntArray
-    position: IntArray
-    slot: IntArray
-    queue: IntArray
-    member: IntArray
-    size: IntArray
-    place: IntArray
-    bank_state: IntArray
-    rank_state: IntArray
-    active: IntArray
-    free: IntArray
-    maintenance: IntArray
-    counts: IntArray
-
-
-def new_state(tables: ChannelTables, first_offer: int) -> ChannelState:
-    """State of an idle channel with all banks closed at clock 0."""
-    from pimsim.kernels import frfcfs
-
-    ranks, groups, banks, windows, longest = (int(x) for x in tables.shape)
-    slots = int(tables.options[3] + tables.options[4]) + banks
-    nodes = ranks + groups + banks
-    scalar = np.zeros(frfcfs.SCALARS, np.int64)
-    scalar[frfcfs.X_NOW] = 1
-    scalar[frfcfs.X_OFFER] = first_offer
-    scalar[frfcfs.X_REFRESH] = tables.options[7]
-    scalar[frfcfs.X_FREE] = slots
-    scalar[frfcfs.X_ACCEPTED] = -1
-    bank_state = np.full((banks, 4), -1, np.int64)
-    bank_state[:, 2:] = 0
-    return ChannelState(
-        scalar=scalar,
-        ready=np.zeros((nodes, len(Command)), np.int64),
-        history=np.full((windows, nodes, longest), -(1 << 40), np.int64),
-        position=np.zeros((windows, nodes), np.int64),
-        slot=np.zeros((slots, 9), np.int64),
-        queue=np.full((2, banks, 4), -1, np.int64),
-        member=np.zeros((2, 3, banks), np.int64),
-        size=np.zeros((2, 3), np.int64),
-        place=np.full((2, 3, banks), -1, np.int64),
-        bank_state=bank_state,
-        rank_state=np.zeros((ranks, 4), np.int64),
-        active=np.zeros(banks, np.int64),
-        free=np.arange(slots, dtype=np.int64),
-        maintenance=np.zeros(64 * ranks + 4 * banks, np.int64),
-        counts=np.zeros(len(Command), np.int64),
-    )
 
 
 @dataclass(frozen=True)
@@ -103,10 +50,12 @@ class ReplayResult:
         row_conflicts: Requests whose first command was a PRE.
         forwarded: Reads answered from the write queue (neither hit, miss nor conflict).
         coalesced: Writes merged into a queued write (likewise).
+        merged: Reads answered by a waiting read of the same burst (likewise; `dram.controller.merge_reads`).
         commands: Commands issued, over all channels.
         bytes: Bytes read and written.
         channel_cycles: Last clock of each channel, (channels,).
-        arrived: Clock at which each request was accepted, (requests,).
+        per_bank: What each bank of each channel did, (channels, banks, 8): `pimsim.engine.channel.BANK_FIELDS`.
+        arrived: Clock at which each request was accepted, (requests,); empty after `replay_parts`, like `departed`.
         departed: Clock of its last data beat for reads, acceptance for writes, (requests,).
         bandwidth_gbps: Bytes over `cycles`, GB/s.
         peak_bandwidth_gbps: Data-bus limit of all channels, GB/s.
@@ -127,9 +76,11 @@ class ReplayResult:
     row_conflicts: int
     forwarded: int
     coalesced: int
+    merged: int
     commands: dict[str, int]
     bytes: int
     channel_cycles: IntArray
+    per_bank: IntArray = field(repr=False)
     arrived: IntArray = field(repr=False)
     departed: IntArray = field(repr=False)
     bandwidth_gbps: float
@@ -144,50 +95,7 @@ class ReplayResult:
         return self.cycles * self.tck_ps
 
 
-class Channel(NamedTuple):
-    """One simulated channel: its requests (indices into the trace) and what the kernel left."""
-
-    requests: IntArray
-    bank: IntArray
-    row: IntArray
-    column: IntArray
-    state: ChannelState
-    arrived: IntArray
-    departed: IntArray
-    log: IntArray
-
-    @property
-    def cycles(self) -> int:
-        """Clock at which every request is accepted and every read returned."""
-        from pimsim.kernels.frfcfs import X_ACCEPTED, X_DEPARTED
-
-        return int(max(self.state.scalar[X_DEPARTED], self.state.scalar[X_ACCEPTED] + 1))
-
-
-def run_channel(
-    tables: ChannelTables,
-    bank: IntArray,
-    row: IntArray,
-    column: IntArray,
-    is_write: NDArray[np.bool_],
-    arrival: IntArray,
-    interval: int,
-    log_commands: bool,
-) -> tuple[ChannelState, IntArray, IntArray, IntArray]:
-    from pimsim.kernels import frfcfs
-
-    n = len(bank)
-    state = new_state(tables, int(arrival[0]) if len(arrival) else 0)
-    arrived, departed = np.full(n, -1, np.int64), np.full(n, -1, np.int64)
-    log = np.zeros((4 * n + 1024 if log_commands else 0, 4), np.int64)
-    while True:
-        status = frfcfs.simulate(tables, state, bank, row, column, is_write, arrival, interval, arrived, departed, log)
-        if status != frfcfs.LOG_FULL:
-            break
-        log = np.concatenate([log, np.zeros_like(log)])
-    if status != frfcfs.DONE:
-        raise PimsimError("the controller cannot make progress with this timing: refresh leaves no time for requests")
-    return state, arrived, departed, log[: state.scalar[frfcfs.X_LOG]]
+Part = tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.int64] | None]
 
 
 def replay(
@@ -197,6 +105,7 @@ def replay(
     arrival: NDArray[np.int64] | None = None,
     interval: int = 0,
     log_commands: bool = False,
+    threads: int = 1,
 ) -> ReplayResult:
     """Replays one-burst requests through the memory controllers of all channels.
 
@@ -207,108 +116,172 @@ def replay(
         arrival: (n,) clocks before which the requests are not offered, non-decreasing; None for `interval`.
         interval: Request i is not offered before clock i * interval; 0 offers one a clock and channel (saturating).
         log_commands: Keep every command with its clock.
+        threads: Channels simulated at a time; the result does not depend on it.
 
     Raises:
         ConfigError: an impossible specification or arrays that do not match.
         TraceError: an address beyond the capacity.
     """
-    address, is_write = np.asarray(address), np.asarray(is_write, bool)
-    if address.ndim != 1 or address.shape != is_write.shape:
-        raise ConfigError(f"address {address.shape} and is_write {is_write.shape} must be vectors of equal length")
-    if interval < 0:
-        raise ConfigError(f"interval: {interval}: must not be negative")
-    if arrival is not None and len(arrival) != len(address):
-        raise ConfigError(f"arrival has {len(arrival)} entries for {len(address)} requests")
-    organisation, tables = resolve_organisation(spec), lower(spec)
-    fields = map_of(spec).decode(address)
-    bank = flat_bank(organisation, fields)
-    not_before = None if arrival is None else np.maximum.accumulate(np.maximum(np.asarray(arrival, np.int64), 0))
-    channels = []
-    seconds = 0.0
-    warm(tables)
-    for channel in range(organisation.channels):
-        index = np.flatnonzero(fields["channel"] == channel) if organisation.channels > 1 else np.arange(len(address))
-        if not_before is not None:
-            due = not_before[index]
-        else:
-            due = index * interval if organisation.channels > 1 and interval else np.empty(0, np.int64)
-        of_channel = (bank[index], fields["row"][index], fields["column"][index])
-        began = time.perf_counter()
-        state, arrived, departed, log = run_channel(tables, *of_channel, is_write[index], due, interval, log_commands)
-        seconds += time.perf_counter() - began
-        channels.append(Channel(index, *of_channel, state, arrived, departed, log))
-    return _gather(spec, organisation, is_write, channels, seconds, log_commands)
-
-
-def warm(tables: ChannelTables) -> None:
-    """Loads or compiles the kernel on an empty trace, so that it does not count as simulation."""
-    none = np.empty(0, np.int64)
-    run_channel(tables, none, none, none, np.empty(0, bool), none, 0, False)
-
-
-def _gather(
-    spec: DramSpec,
-    organisation: Organisation,
-    is_write: NDArray[np.bool_],
-    channels: list[Channel],
-    seconds: float,
-    log_commands: bool,
-) -> ReplayResult:
-    """Adds the channels up."""
-    from pimsim.kernels import frfcfs as k
-
-    timing = resolve_timing(spec)
-    n, writes = len(is_write), int(is_write.sum())
-    reads = n - writes
+    run = _Run(spec, interval, threads)
+    part = run.split((address, is_write, arrival))
+    run.start([len(index) for index, _ in part], log_commands)
+    run.serve(part, last_part=True)
+    n = len(np.asarray(address))
     arrived, departed = np.empty(n, np.int64), np.empty(n, np.int64)
-    for channel in channels:
-        arrived[channel.requests], departed[channel.requests] = channel.arrived, channel.departed
-    total = np.sum([channel.state.scalar for channel in channels], axis=0)
-    counts = np.sum([channel.state.counts for channel in channels], axis=0)
-    cycles = np.array([channel.cycles for channel in channels], np.int64)
-    last = int(cycles.max()) if n else 0
-    commands = {command.name: int(counts[command]) for command in Command if counts[command] or command.name in _ALWAYS}
-    activity = Activity(
-        commands=commands,
-        rank_cycles=last * organisation.ranks * organisation.channels,
-        open_rank_cycles=sum(_open_rank_clocks(channel, last) for channel in channels),
-        bytes=n * organisation.burst_bytes,
-    )
-    seconds_simulated = last * timing["tCK_ps"] * 1e-12
-    return ReplayResult(
-        requests=n,
-        reads=reads,
-        writes=writes,
-        cycles=last,
-        tck_ps=timing["tCK_ps"],
-        mean_read_latency_cycles=int(total[k.X_LATENCY]) / reads if reads else None,
-        max_read_latency_cycles=int(max(c.state.scalar[k.X_MAX_LATENCY] for c in channels)) if reads else None,
-        row_hits=int(total[k.X_HITS]),
-        row_misses=int(total[k.X_MISSES]),
-        row_conflicts=int(total[k.X_CONFLICTS]),
-        forwarded=int(total[k.X_FORWARDED]),
-        coalesced=int(total[k.X_COALESCED]),
-        commands=commands,
-        bytes=activity.bytes,
-        channel_cycles=cycles,
-        arrived=arrived,
-        departed=departed,
-        bandwidth_gbps=activity.bytes / seconds_simulated * 1e-9 if last else 0.0,
-        peak_bandwidth_gbps=peak_bandwidth_gbps(spec),
-        energy_nj=energy_breakdown_nj(spec, activity),
-        simulate_seconds=seconds,
-        command_log=_command_log(organisation, channels) if log_commands else None,
-    )
+    for (index, _), simulated in zip(part, run.channels, strict=True):
+        arrived[index], departed[index] = simulated.arrived, simulated.departed
+    log = _command_log(run.organisation, run.channels, part) if log_commands else None
+    return run.result(arrived, departed, log)
+
+
+def replay_parts(spec: DramSpec, parts: Iterable[Part], interval: int = 0, threads: int = 1) -> ReplayResult:
+    """As `replay` for a trace that comes in parts, so that it never is in memory as a whole.
+
+    The result is that of one piece, but the clocks of single requests (`arrived`, `departed`) and the command log, which are not
+    kept.
+
+    Args:
+        spec: The memory.
+        parts: (address, is_write, arrival or None) of consecutive requests; all with arrivals or none.
+        interval: As in `replay`.
+        threads: As in `replay`.
+
+    Raises:
+        ConfigError, TraceError: see `replay`.
+    """
+    run = _Run(spec, interval, threads)
+    run.start([0] * run.organisation.channels, False)
+    part = None
+    for following in map(run.split, parts):
+        if part is not None:
+            run.serve(part, last_part=False)
+        part = following
+    none = np.empty(0, np.int64)
+    run.serve(part or run.split((none.astype(np.uint64), none.astype(bool), None)), last_part=True)
+    return run.result(none, none, None)
+
+
+class _Run:
+    """The channels of one replay and what has been offered to them."""
+
+    def __init__(self, spec: DramSpec, interval: int, threads: int) -> None:
+        if interval < 0:
+            raise ConfigError(f"interval: {interval}: must not be negative")
+        if threads < 1:
+            raise ConfigError(f"threads: {threads}: must be at least 1")
+        self.spec, self.interval, self.threads = spec, interval, threads
+        self.organisation, self.tables, self.map = resolve_organisation(spec), lower(spec), map_of(spec)
+        self.channels: list[Channel] = []
+        self.requests = self.writes = self.latest = 0
+        self.seconds = 0.0
+
+    def start(self, kept: list[int], log_commands: bool) -> None:
+        """Makes the channels, and loads or compiles their kernel so that it does not count as simulation."""
+        none = np.empty(0, np.int64)
+        channel(self.tables, 0, log_commands).serve(Requests(none, none, none, np.empty(0, bool)))
+        self.channels = [channel(self.tables, n, log_commands) for n in kept]
+
+    def split(self, part: Part) -> list[tuple[IntArray, Requests]]:
+        """The requests of a part by channel: their indices in the part, and what the kernel reads."""
+        address, is_write, arrival = np.asarray(part[0]), np.asarray(part[1], bool), part[2]
+        if address.ndim != 1 or address.shape != is_write.shape:
+            raise ConfigError(f"address {address.shape} and is_write {is_write.shape} must be vectors of equal length")
+        if arrival is not None and len(arrival) != len(address):
+            raise ConfigError(f"arrival has {len(arrival)} entries for {len(address)} requests")
+        due = NO_CLOCKS
+        if arrival is not None and len(address):
+            due = np.maximum.accumulate(np.maximum(np.asarray(arrival, np.int64), self.latest))
+            self.latest = int(due[-1])
+        elif self.interval and self.organisation.channels > 1:
+            due = np.arange(self.requests, self.requests + len(address)) * self.interval
+        fields = self.map.decode(address)
+        every = Requests(
+            flat_bank(self.organisation, fields), fields["row"], fields["column"], is_write, due, 0 if len(due) else self.interval
+        )
+        self.requests += len(address)
+        self.writes += int(is_write.sum())
+        if self.organisation.channels == 1:
+            return [(np.arange(len(address)), every)]
+        number = fields["channel"].astype(np.min_scalar_type(self.organisation.channels))
+        order = np.argsort(number, kind="stable")
+        ends = np.cumsum(np.bincount(number, minlength=self.organisation.channels))
+        return [(index, _taken(every, index)) for index in np.split(order, ends[:-1])]
+
+    def serve(self, part: list[tuple[IntArray, Requests]], last_part: bool) -> None:
+        """Simulates one part on every channel, `threads` at a time."""
+        began = time.perf_counter()
+        work = [(simulated, requests) for simulated, (_, requests) in zip(self.channels, part, strict=True)]
+        if self.threads == 1 or len(work) == 1:
+            for simulated, requests in work:
+                simulated.serve(requests, last_part)
+        else:
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(min(self.threads, len(work))) as pool:
+                for done in [pool.submit(simulated.serve, requests, last_part) for simulated, requests in work]:
+                    done.result()
+        self.seconds += time.perf_counter() - began
+
+    def result(self, arrived: IntArray, departed: IntArray, log: NDArray[np.void] | None) -> ReplayResult:
+        """Adds the channels up."""
+        spec, organisation, timing = self.spec, self.organisation, resolve_timing(self.spec)
+        counted = [simulated.counted() for simulated in self.channels]
+        reads = self.requests - self.writes
+        counts = np.sum([channel.commands for channel in counted], axis=0)
+        per_bank = np.stack([channel.per_bank for channel in counted])
+        totals = dict(zip(BANK_FIELDS, per_bank.sum(axis=(0, 1)).tolist(), strict=True))
+        cycles = np.array([channel.cycles for channel in counted], np.int64)
+        forwarded = sum(channel.forwarded for channel in counted)
+        last = int(cycles.max()) if self.requests else 0
+        commands = {command.name: int(counts[command]) for command in Command if counts[command] or command.name in _ALWAYS}
+        activity = Activity(
+            commands=commands,
+            rank_cycles=last * organisation.ranks * organisation.channels,
+            open_rank_cycles=sum(_open_rank_clocks(channel.open_ranks, last) for channel in counted),
+            bytes=self.requests * organisation.burst_bytes,
+        )
+        seconds_simulated = last * timing["tCK_ps"] * 1e-12
+        return ReplayResult(
+            requests=self.requests,
+            reads=reads,
+            writes=self.writes,
+            cycles=last,
+            tck_ps=timing["tCK_ps"],
+            mean_read_latency_cycles=(totals["read_latency_cycles"] + forwarded) / reads if reads else None,
+            max_read_latency_cycles=max(channel.max_latency for channel in counted) if reads else None,
+            row_hits=totals["row_hits"],
+            row_misses=totals["row_misses"],
+            row_conflicts=totals["row_conflicts"],
+            forwarded=forwarded,
+            coalesced=sum(channel.coalesced for channel in counted),
+            merged=sum(channel.merged for channel in counted),
+            commands=commands,
+            bytes=activity.bytes,
+            channel_cycles=cycles,
+            per_bank=per_bank,
+            arrived=arrived,
+            departed=departed,
+            bandwidth_gbps=activity.bytes / seconds_simulated * 1e-9 if last else 0.0,
+            peak_bandwidth_gbps=peak_bandwidth_gbps(spec),
+            energy_nj=energy_breakdown_nj(spec, activity),
+            simulate_seconds=self.seconds,
+            command_log=log,
+        )
+
+
+def _taken(requests: Requests, index: IntArray) -> Requests:
+    """Some of the requests."""
+    due = requests.due[index] if len(requests.due) else requests.due
+    return Requests(*(field[index] for field in requests[:4]), due, requests.interval)
 
 
 _ALWAYS = ("ACT", "PRE", "RD", "WR", "REF")
 
 
-def _open_rank_clocks(channel: Channel, until: int) -> int:
+def _open_rank_clocks(ranks: IntArray, until: int) -> int:
     """Clocks during which a rank had an open bank, summed over the ranks."""
     from pimsim.kernels.queues import R_CLOCKS, R_OPEN, R_SINCE
 
-    ranks = channel.state.rank_state
     still_open = np.where(ranks[:, R_OPEN] > 0, np.maximum(until - ranks[:, R_SINCE], 0), 0)
     return int(np.minimum(ranks[:, R_CLOCKS] + still_open, until).sum())
 
@@ -320,10 +293,10 @@ def peak_bandwidth_gbps(spec: DramSpec) -> float:
     return organisation.channels * organisation.burst_bytes / spacing * 1e3
 
 
-def _command_log(organisation: Organisation, channels: list[Channel]) -> NDArray[np.void]:
+def _command_log(organisation: Organisation, channels: list[Channel], requests: list[tuple[IntArray, Requests]]) -> NDArray[np.void]:
     parts = []
-    for number, channel in enumerate(channels):
-        clock, command, where, request = channel.log.T
+    for number, (simulated, (index, of_channel)) in enumerate(zip(channels, requests, strict=True)):
+        clock, command, where, request = simulated.log.T
         part = np.full(len(clock), -1, LOG_DTYPE)
         part["cycle"], part["command"], part["channel"] = clock, command, number
         whole_rank = (command == Command.PREA) | (command == Command.REF)
@@ -332,11 +305,11 @@ def _command_log(organisation: Organisation, channels: list[Channel]) -> NDArray
         part["rank"] = np.where(whole_rank, where, rank)
         all_groups = whole_rank | (command == Command.REFSB)
         part["bankgroup"], part["bank"] = np.where(all_groups, -1, group), np.where(whole_rank, -1, within)
-        if len(channel.requests):
+        if len(index):
             served = request >= 0
-            part["row"] = np.where(served, channel.row[request], -1)
-            part["column"] = np.where(served, channel.column[request], -1)
-            part["request"] = np.where(served, channel.requests[request], -1)
+            part["row"] = np.where(served, of_channel.row[request], -1)
+            part["column"] = np.where(served, of_channel.column[request], -1)
+            part["request"] = np.where(served, index[request], -1)
         parts.append(part)
     log = np.concatenate(parts)
     return log[np.argsort(log["cycle"], kind="stable")]

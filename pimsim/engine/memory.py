@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from pimsim.dram.standard import Organisation, resolve_organisation, resolve_timing
-from pimsim.energy.dram import energy_per_command_pj
+from pimsim.energy.dram import command_energy_pj
 from pimsim.engine.dram import replay
 from pimsim.mapping.address import compose
 from pimsim.mapping.placement import Coordinates
@@ -33,9 +34,10 @@ def no_traffic() -> Traffic:
 def command_energy(dram: DramSpec, commands: dict[str, int], interface_bits: int) -> dict[str, float]:
     """Dynamic energy of commands and of moving bits over the interface, in picojoules by part.
 
-    Refresh is charged with standing power, not here. Interface energy is left out where the device gives none.
+    Refresh is charged with standing power, not here. A part that is not modelled (a standard without public currents) is NaN and makes
+    every sum that it enters NaN; interface energy is left out where the device gives none.
     """
-    each = energy_per_command_pj(dram)
+    each = command_energy_pj(dram) or dict.fromkeys(("ACT", "RD", "WR"), math.nan)
     energy = {
         "dram_activate": commands.get("ACT", 0) * each["ACT"],
         "dram_read": commands.get("RD", 0) * each["RD"],

@@ -52,7 +52,7 @@ class ChannelTables(NamedTuple):
             latency, dual bus, column accesses after which the closed policy precharges, needs the general kernel; of a refresh of
             some banks: sets of banks in a rank (0 = all-bank refresh), banks of a set, distance between them, command; commands
             on odd clocks; clocks from ACT to ACT2 at most (-1 = one step); clocks for which the data clock runs on after RD and
-            after WR (0 = always); clocks that a CAS and its column command need.
+            after WR (0 = always); clocks that a CAS and its column command need; merge reads of the same burst.
     """
 
     constraints: IntArray
@@ -200,12 +200,13 @@ def lower(spec: DramSpec, all_commands: bool = False) -> ChannelTables:
         evaluate(standard.read_latency, timing),
         standard.dual_bus,
         1,
-        bool(standard.act2_within or standard.data_clock or standard.rising_edge or partial[0]),
+        bool(standard.act2_within or standard.data_clock or standard.rising_edge or partial[0] or controller.merge_reads),
         *partial,
         bool(standard.rising_edge),
         evaluate(standard.act2_within, timing) if standard.act2_within else -1,
         *clock_runs,
         max([1, *(rows[key] for key in ordered if key[0] in (Command.CAS_RD, Command.CAS_WR))]),
+        controller.merge_reads,
     ]
     return ChannelTables(
         constraints=constraints,

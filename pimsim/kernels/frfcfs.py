@@ -20,9 +20,10 @@ from __future__ import annotations  # noqa: I001
 # fmt: off
 from pimsim.kernels.queues import (
     ACT, ACT2, B_ACCESSES, B_ACTIVE, B_INJECTED, B_ROW, CAS_RD, CAS_WR, FCFS, K_ACT, K_COLUMN, K_PRE, PRE, PREA, Q_HEAD, Q_HIT,
-    Q_MISS, R_ACTIVE, R_OPEN, R_SINCE, RD, RDA, REF, REFPB, REFSB, S_ARRIVE, S_BANK, S_COLUMN, S_COUNTED, S_REQUEST, S_ROW,
-    S_WRITE, WR, WRA, append, buffered_write, classify, close_bank, maintenance_command, oldest, position_of,
-    record_further_banks, remove, rescan, scan, scan_active, touches_of,
+    P_ACT, P_HITS, P_LATENCY, P_PRE, Q_MISS, R_ACTIVE, R_OPEN, R_SINCE, RD, RDA, REF, REFPB, REFSB, S_ARRIVE, S_BANK, S_CHAIN,
+    S_COLUMN, S_COUNTED, S_MERGED, S_MERGED_ARRIVALS, S_REQUEST, S_ROW, S_WRITE, WR, WRA, append, buffered_write, classify,
+    close_bank, maintenance_command, oldest, pending_read, position_of, record_further_banks, remove, rescan, scan, scan_active,
+    touches_of,
 )
 # fmt: on
 from pimsim.kernels.timing import NEVER, earliest, kernel, record
@@ -32,16 +33,16 @@ from pimsim.kernels.timing import NEVER, earliest, kernel, record
 (
     X_NOW, X_PHASE, X_NEXT, X_OFFER, X_READS, X_WRITES, X_MODE, X_ACTIVE, X_REFRESH, X_MAINT_HEAD, X_MAINT, X_ACCEPTED,
     X_DEPARTED, X_HITS, X_MISSES, X_CONFLICTS, X_LATENCY, X_MAX_LATENCY, X_FORWARDED, X_COALESCED, X_LOG, X_FREE, X_LAST,
-    X_SET, X_OPENING, X_DEADLINE, X_HELD, X_EXPIRY,
-) = range(28)
+    X_SET, X_OPENING, X_DEADLINE, X_HELD, X_EXPIRY, X_BASE, X_MERGED,
+) = range(30)
 # fmt: on
-SCALARS = 28
-DONE, LOG_FULL, STUCK, MAINTENANCE_FULL = 0, 1, 2, 3
+SCALARS = 30
+DONE, LOG_FULL, STUCK, MAINTENANCE_FULL, MORE = 0, 1, 2, 3, 4
 
 
 @kernel
-def simulate(tables, state, bank, row, column, is_write, arrival, interval, arrived, departed, log):
-    """Serves all requests of one channel, or returns early when the log is full (call again with a larger one).
+def simulate(tables, state, bank, row, column, is_write, arrival, interval, arrived, departed, log, last_part):
+    """Serves the requests of one channel, or the next part of them; returns early when the log is full (call again with a larger one).
 
     Args:
         tables: `ChannelTables`.
@@ -52,12 +53,13 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
         is_write: (n,) write or read.
         arrival: (n,) clock before which a request is not offered, or (0,) for i * interval.
         interval: Clocks between offers; 0 offers one request each clock.
-        arrived: (n,) out: clock at which each request was accepted.
-        departed: (n,) out: clock at which its data was complete (reads; accepted for writes).
+        arrived: (all,) out: clock at which each request was accepted, over all parts; (0,) does not keep it.
+        departed: (all,) out: clock at which its data was complete (reads; accepted for writes); (0,) likewise.
         log: (capacity, 4) out: clock, command, bank (rank for PREA and REF), request or -1; capacity 0 logs nothing.
+        last_part: Serve everything; else return MORE once the last request of this part has been accepted.
 
     Returns:
-        DONE, LOG_FULL, STUCK or MAINTENANCE_FULL.
+        DONE, MORE, LOG_FULL, STUCK or MAINTENANCE_FULL.
     """
     constraints, start, shape, group, rank, options = tables
     (
@@ -76,6 +78,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
         free,
         maintenance,
         counts,
+        per_bank,
     ) = state
     ranks, groups, banks = shape[0], shape[1], shape[2]
     scheduler, closed, refresh = options[0], options[1] != 0, options[2] != 0
@@ -84,7 +87,10 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
     partial, edge = options[12:16], options[16]
     act2_within, runs_after_read, runs_after_write, cas_guard = options[17], options[18], options[19], options[20]
     opening, deadline, held, expiry = scalar[X_OPENING] - 1, scalar[X_DEADLINE], scalar[X_HELD] - 1, scalar[X_EXPIRY]
+    merge = options[21] != 0
     n = bank.shape[0]
+    keep = arrived.shape[0] > 0
+    base = scalar[X_BASE]
     by_array = arrival.shape[0] > 0
     logging = log.shape[0] > 0
     maintenance_size = maintenance.shape[0]
@@ -96,6 +102,8 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
     col_t, col_s, col_a = -1, -1, -1  # best candidates of the queue in use; a clock before `now` means: look again
     act_t, act_s, act_a = -1, -1, -1
     pre_t, pre_s, pre_a = -1, -1, -1
+    if p == 0 and n > 0:
+        offer = max(offer, arrival[0] if by_array else base * interval)
 
     while True:
         inject = NEVER
@@ -132,15 +140,24 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                 accepted = False
                 if queue[1, b, Q_HEAD] >= 0 and buffered_write(slot, queue, b, row[p], column[p]):
                     accepted = True
+                    if keep:
+                        departed[base + p] = now - 1 if w else now
                     if w:
                         scalar[X_COALESCED] += 1
-                        departed[p] = now - 1
                     else:
                         scalar[X_FORWARDED] += 1
-                        departed[p] = now
                         scalar[X_LATENCY] += 1
                         scalar[X_MAX_LATENCY] = max(scalar[X_MAX_LATENCY], 1)
                         scalar[X_DEPARTED] = max(scalar[X_DEPARTED], now)
+                elif merge and not w and pending_read(slot, queue, bank_state, b, row[p], column[p]) >= 0:
+                    accepted = True
+                    s = pending_read(slot, queue, bank_state, b, row[p], column[p])
+                    scalar[X_MERGED] += 1
+                    slot[s, S_MERGED] += 1
+                    slot[s, S_MERGED_ARRIVALS] += now - 1
+                    if keep:
+                        departed[base + p] = -2 - slot[s, S_CHAIN]
+                        slot[s, S_CHAIN] = base + p
                 elif (writes < write_queue) if w else (reads < read_queue):
                     accepted = True
                     n_free -= 1
@@ -149,9 +166,10 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                     slot[s, S_ROW] = row[p]
                     slot[s, S_COLUMN] = column[p]
                     slot[s, S_ARRIVE] = now - 1
-                    slot[s, S_REQUEST] = p
+                    slot[s, S_REQUEST] = base + p
                     slot[s, S_WRITE] = 1 if w else 0
-                    slot[s, S_COUNTED] = 0
+                    slot[s, S_COUNTED] = slot[s, S_MERGED] = slot[s, S_MERGED_ARRIVALS] = 0
+                    slot[s, S_CHAIN] = -1
                     q = 1 if w else 0
                     append(slot, queue, q, b, s, bank_state[b, B_ROW])
                     if queue[q, b, Q_HIT] == s or queue[q, b, Q_MISS] == s:
@@ -165,18 +183,23 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                                 pre_t = -1
                     if w:
                         writes += 1
-                        departed[p] = now - 1
+                        if keep:
+                            departed[base + p] = now - 1
                     else:
                         reads += 1
                 if accepted:
-                    arrived[p] = now - 1
+                    if keep:
+                        arrived[base + p] = now - 1
                     scalar[X_ACCEPTED] = now - 1
                     p += 1
                     offer = now
                     if p < n:
-                        due = arrival[p] if by_array else p * interval
+                        due = arrival[p] if by_array else (base + p) * interval
                         if due > offer:
                             offer = due
+            if p >= n and not last_part:
+                status = MORE
+                break
             if p >= n and reads == 0 and writes == 0 and n_active == 0 and opening < 0:
                 break
             if logging and n_log + 1 >= log.shape[0]:
@@ -321,9 +344,13 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                     command = WRA if w != 0 else RDA
             if slot[s, S_COUNTED] == 0 and not starts_clock:
                 slot[s, S_COUNTED] = 1
-                scalar[X_HITS if not is_row else X_MISSES if command == ACT else X_CONFLICTS] += 1
+                kind = 0 if not is_row else 1 if command == ACT else 2
+                scalar[X_HITS + kind] += 1
+                per_bank[b, P_HITS + kind] += 1
         record(constraints, start, ready, history, position, command, r, g, b, ranks, groups, t)
         counts[command] += 1
+        if command <= WRA and command != PREA:
+            per_bank[b, P_ACT if command == ACT else P_PRE if command == PRE else w] += 1
         touches = touches_of(constraints, start, command)
         if touches & 1:
             col_t = -1
@@ -391,9 +418,17 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
             n_free += 1
             if w == 0:
                 done = t + read_latency
-                departed[request] = done
                 latency = done - slot[s, S_ARRIVE]
-                scalar[X_LATENCY] += latency
+                total = latency + slot[s, S_MERGED] * done - slot[s, S_MERGED_ARRIVALS]
+                scalar[X_LATENCY] += total
+                per_bank[b, P_LATENCY] += total
+                if keep:
+                    departed[request] = done
+                    request = slot[s, S_CHAIN]
+                    while request >= 0:  # reads merged into this one
+                        earlier = -2 - departed[request]
+                        departed[request] = done
+                        request = earlier
                 if latency > scalar[X_MAX_LATENCY]:
                     scalar[X_MAX_LATENCY] = latency
                 if done > scalar[X_DEPARTED]:

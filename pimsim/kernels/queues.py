@@ -13,6 +13,11 @@ FRFCFS, ROW_HIT, FCFS = 0, 1, 2
 
 # columns of `slot`: one queued or active request
 S_BANK, S_ROW, S_COLUMN, S_ARRIVE, S_REQUEST, S_WRITE, S_COUNTED, S_NEXT, S_PREV = range(9)
+# reads merged into it: how many, the sum of their arrivals, the last of them (the chain goes on in `departed`)
+S_MERGED, S_MERGED_ARRIVALS, S_CHAIN = 9, 10, 11
+SLOT_FIELDS = 12
+# columns of `per_bank`: reads, writes, ACT, PRE, then row hits, misses and conflicts, then the sum of read latencies
+P_ACT, P_PRE, P_HITS, P_LATENCY = 2, 3, 4, 7
 # columns of `queue[read or write, bank]`: a list in order of arrival, its oldest request to the open row, its oldest other one
 Q_HEAD, Q_TAIL, Q_HIT, Q_MISS = range(4)
 # kinds of candidates in `member[read or write, kind]`: lists of banks
@@ -257,6 +262,20 @@ def buffered_write(slot, queue, b, row, column):
             return True
         s = slot[s, S_NEXT]
     return False
+
+
+@kernel
+def pending_read(slot, queue, bank_state, b, row, column):
+    """The read of this burst that waits in the read queue or the active buffer, or -1."""
+    s = queue[0, b, Q_HEAD]
+    while s >= 0:
+        if slot[s, S_ROW] == row and slot[s, S_COLUMN] == column:
+            return s
+        s = slot[s, S_NEXT]
+    s = bank_state[b, B_ACTIVE]
+    if s >= 0 and slot[s, S_WRITE] == 0 and slot[s, S_ROW] == row and slot[s, S_COLUMN] == column:
+        return s
+    return -1
 
 
 @inlined

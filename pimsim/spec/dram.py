@@ -27,6 +27,8 @@ class ControllerSpec(Spec):
     """Share of the write queue at which draining stops."""
     write_high_watermark: float = Field(default=0.8, ge=0, le=1)
     """Share of the write queue at which draining starts."""
+    merge_reads: bool = False
+    """A read of a burst that a waiting read asks for is answered by that one, without an entry of its own."""
 
 
 class DramSpec(Sourced):
