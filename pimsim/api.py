@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import platform
 
 import numpy as np
 
 from pimsim import __version__
 from pimsim.dram.standard import common_timing, resolve_organisation, resolve_timing
-from pimsim.energy.dram import background_power_mw, energy_per_command_pj
+from pimsim.energy.dram import background_power_mw, command_energy_pj
 from pimsim.engine.costs import CostCache
+from pimsim.engine.dram import peak_bandwidth_gbps
 from pimsim.engine.orchestrate import Span, critical_path, schedule
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.graph import Workload
@@ -89,8 +91,12 @@ def _report(
     elapsed_ps = max(int(ends.max()) - times[0], 1)
     dynamic = add_up(*(c.energy_pj for c in cost.values()))
     standing = _standing_pj(device, elapsed_ps / len(times))
-    per_sample = {part: value / batch / 1e6 for part, value in add_up(dynamic, standing).items() if value}
-    per_sample["total"] = sum(per_sample.values())
+    parts = {part: value / batch / 1e6 for part, value in add_up(dynamic, standing).items() if value}
+    total = sum(parts.values())
+    per_sample = {part: _modelled(value) for part, value in parts.items()}
+    if device.dram.io_pj_per_bit is None:
+        per_sample["dram_io"] = None  # no number in the device file: left out of the total
+    per_sample["total"] = _modelled(total)
     alone = spans if len(spans) == 1 else schedule(workload, cost, [0])
     rows = _rows(workload, cost, alone[0])
     moved = sum(c.external_bytes for c in cost.values()) * len(times)
@@ -104,8 +110,8 @@ def _report(
         throughput_samples_per_s=batch * len(times) / (elapsed_ps / 1e12),
         energy_uj_per_sample=per_sample,
         area_mm2=device.unit.area_mm2(device) if device.unit is not None else None,
-        power_w=per_sample["total"] * batch * len(times) / (elapsed_ps / 1e6),
-        bandwidth_gbps={"achieved": moved / (elapsed_ps / 1000), "peak": peak_gbps(device)},
+        power_w=_modelled(total * batch * len(times) / (elapsed_ps / 1e6)),
+        bandwidth_gbps={"achieved": moved / (elapsed_ps / 1000), "peak": peak_bandwidth_gbps(device.dram)},
         bottleneck=f"{worst.name} on {worst.unit}, {worst.share:.0%} of the latency, limited by {worst.limited_by}",
         operators=tuple(rows),
         provenance={
@@ -133,7 +139,7 @@ def _rows(workload: Workload, cost: dict[str, OperatorCost], spans: dict[str, Sp
                 unit=one.unit,
                 latency_us=(span.end_ps - span.start_ps) / 1e6,
                 stall_us=(span.start_ps - span.ready_ps) / 1e6,
-                energy_uj=sum(one.energy_pj.values()) / 1e6,
+                energy_uj=_modelled(sum(one.energy_pj.values()) / 1e6),
                 share=(span.end_ps - span.start_ps) / total if item.name in critical else 0.0,
                 limited_by=one.limited_by,
             )
@@ -141,25 +147,22 @@ def _rows(workload: Workload, cost: dict[str, OperatorCost], spans: dict[str, Sp
     return rows
 
 
+def _modelled(value: float) -> float | None:
+    """None for a sum into which something that is not modelled went."""
+    return None if math.isnan(value) else value
+
+
 def _standing_pj(device: DeviceSpec, elapsed_ps: float) -> dict[str, float]:
     """Energy of standing power and refresh over a time, in picojoules."""
     timing = resolve_timing(device.dram)
     rank_count = device.dram.channels * device.dram.ranks
-    power = background_power_mw(device.dram)
-    if power is None:
-        raise ConfigError(f"device {device.name}: {device.dram.standard} has no public currents, so its energy cannot be simulated")
-    milliwatts = power[0] * rank_count  # open page: some row is open nearly always
+    power, each = background_power_mw(device.dram), command_energy_pj(device.dram)
+    milliwatts = power[0] * rank_count if power else math.nan  # open page: some row is open nearly always
     standing = {"dram_background": milliwatts * elapsed_ps / 1e3, "host_static": device.host.static_w * elapsed_ps}
-    if device.dram.controller.refresh != "off" and timing["nREFI"]:  # the same rows, whichever banks go together
+    if device.dram.controller.refresh != "off" and timing["nREFI"]:
         refreshes = elapsed_ps / (timing["nREFI"] * timing["tCK_ps"]) * rank_count
-        standing["dram_refresh"] = refreshes * energy_per_command_pj(device.dram)["REF"]
+        standing["dram_refresh"] = refreshes * each["REF"] if each else math.nan
     return standing
-
-
-def peak_gbps(device: DeviceSpec) -> float:
-    """Peak bandwidth of the memory's external interface over all channels, in gigabytes per second."""
-    timing, organisation = common_timing(device.dram), resolve_organisation(device.dram)
-    return organisation.burst_bytes / (timing["nBL"] * timing["tCK_ps"] / 1000) * device.dram.channels
 
 
 def load_workload(name: str) -> Workload:

@@ -26,7 +26,7 @@ class OperatorRow:
     unit: str
     latency_us: float
     stall_us: float
-    energy_uj: float
+    energy_uj: float | None
     share: float
     limited_by: str
 
@@ -35,7 +35,8 @@ class OperatorRow:
 class Report:
     """Answer of one simulation; times in microseconds, energy in microjoules per sample.
 
-    `area_mm2` is the logic added beside the memory; None (not modelled) for a plain memory, whose die is not modelled.
+    None is a quantity that is not modelled: `area_mm2` is the logic added beside the memory, so a plain memory has none; energy and power
+    need currents of the standard, `dram_io` the device's energy per bit (left out of the total where there is none).
     """
 
     device: str
@@ -44,9 +45,9 @@ class Report:
     batch: int
     latency_us: dict[str, float]
     throughput_samples_per_s: float
-    energy_uj_per_sample: dict[str, float]
+    energy_uj_per_sample: dict[str, float | None]
     area_mm2: float | None
-    power_w: float
+    power_w: float | None
     bandwidth_gbps: dict[str, float]
     bottleneck: str
     operators: tuple[OperatorRow, ...]
@@ -58,5 +59,13 @@ class Report:
 
         value = asdict(self)
         value["operators"] = list(value["operators"])
-        value["area_mm2"] = "n/a" if self.area_mm2 is None else self.area_mm2
-        return value
+        return {key: _printable(part) for key, part in value.items()}
+
+
+def _printable(value: Any) -> Any:
+    """The same value with `n/a` for None."""
+    if isinstance(value, dict):
+        return {key: _printable(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_printable(part) for part in value]
+    return "n/a" if value is None else value

@@ -71,6 +71,10 @@ def _save_workload(graph, folder: Path) -> None:  # type: ignore[no-untyped-def]
     graph.save(folder / "workload.json")
 
 
+def _figure(value: float | None, form: str) -> str:
+    return "n/a" if value is None else format(value, form)
+
+
 def _print(report: Report) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -83,19 +87,21 @@ def _print(report: Report) -> None:
     else:
         console.print("latency     " + ", ".join(f"{name} {value:,.2f} us" for name, value in latency.items()))
     console.print(f"throughput  {report.throughput_samples_per_s:,.0f} samples/s")
-    console.print(f"energy      {energy['total']:,.3f} uJ/sample")
-    for part, value in sorted(energy.items(), key=lambda item: -item[1]):
+    console.print(f"energy      {_figure(energy['total'], ',.3f')} uJ/sample")
+    for part, value in sorted(energy.items(), key=lambda item: -(item[1] or 0)):
         if part != "total":
-            console.print(f"            {value:12,.3f}  {part.replace('_', ' ')}", highlight=False)
-    console.print(f"power       {report.power_w:.2f} W    area {'n/a' if report.area_mm2 is None else f'{report.area_mm2:.2f} mm2'}")
+            console.print(f"            {_figure(value, ',.3f'):>12}  {part.replace('_', ' ')}", highlight=False)
+    console.print(f"power       {_figure(report.power_w, '.2f')} W    area {_figure(report.area_mm2, '.2f')} mm2")
     console.print(f"bandwidth   {report.bandwidth_gbps['achieved']:.1f} of {report.bandwidth_gbps['peak']:.1f} GB/s")
     console.print(f"bottleneck  {report.bottleneck}")
     table = Table("operator", "kind", "unit", "latency us", "stall us", "energy uJ", "share", "limited by", box=None, header_style="bold")
+    for column in table.columns[:2]:
+        column.overflow = "fold"
     for column in table.columns[3:7]:
         column.justify = "right"
     for row in report.operators:
         share = f"{row.share:.1%}" if row.share else ""
-        numbers = (f"{row.latency_us:.3f}", f"{row.stall_us:.3f}", f"{row.energy_uj:.3f}", share)
+        numbers = (f"{row.latency_us:.3f}", f"{row.stall_us:.3f}", _figure(row.energy_uj, ".3f"), share)
         table.add_row(row.name, row.kind, row.unit, *numbers, row.limited_by)
     console.print(table)
 

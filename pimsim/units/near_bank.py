@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
-from pimsim.dram.standard import Organisation, resolve_organisation, resolve_timing
+from pimsim.dram.standard import Organisation, common_timing, resolve_organisation
 from pimsim.errors import ConfigError
 from pimsim.graph import Gather, MatMul
 from pimsim.mapping.placement import Coordinates
@@ -114,7 +114,7 @@ class NearBankSpec(UnitSpec):
         from pimsim.engine.stream import issue_stream
         from pimsim.units.host import roofline
 
-        dram, organisation, timing = device.dram, resolve_organisation(device.dram), resolve_timing(device.dram)
+        dram, organisation, timing = device.dram, resolve_organisation(device.dram), common_timing(device.dram)
         vectors = batch * item.vectors
         together, share = self.share(item, vectors, device)
         program = matvec(share, organisation, timing, self.banks_per_unit(organisation))
@@ -153,19 +153,19 @@ class NearBankSpec(UnitSpec):
         """
         from pimsim.engine.pim_streams import MatVec
 
-        organisation, timing = resolve_organisation(device.dram), resolve_timing(device.dram)
+        organisation, timing = resolve_organisation(device.dram), common_timing(device.dram)
         self.banks_per_unit(organisation)
         per_burst = self.elements_per_burst(item.weight_bits, organisation)
         registers = -(-item.in_features // per_burst)
         inputs = _tiles(registers, self.input_registers)
         gap = self.column_gap(item.weight_bits, organisation, timing)
-        opening = timing["nRP"] + timing["nRCDRD"]
+        opening = timing["nRP"] + timing["nRCD"]
         best: tuple[int, int, MatVec] | None = None
         for together in (c for c in range(1, device.dram.channels + 1) if device.dram.channels % c == 0):
             per_unit = -(-item.out_features // (together * self.units_per_channel))
             share = MatVec(inputs, _tiles(per_unit, self.accumulators), -(-vectors // (device.dram.channels // together)))
             tiles = len(share.output_tiles)
-            one = tiles * (registers * timing["nCCDL"] + len(inputs) * (opening + timing["nRCDWR"] + timing["nWR"]))
+            one = tiles * (registers * timing["nCCDL"] + len(inputs) * (opening + timing["nRCD"] + timing["nWR"]))
             one += registers * per_unit * gap + -(-registers * per_unit // organisation.columns) * opening
             if best is None or one * share.items < best[0]:
                 best = (one * share.items, together, share)
@@ -208,7 +208,7 @@ class NearBankSpec(UnitSpec):
         from pimsim.engine.pim_streams import ACT, PRE, REGISTER_ROW, WR, commands
         from pimsim.engine.stream import issue_stream
 
-        dram, organisation, timing = device.dram, resolve_organisation(device.dram), resolve_timing(device.dram)
+        dram, organisation, timing = device.dram, resolve_organisation(device.dram), common_timing(device.dram)
         inside = lookups(dram, organisation, where, external=False)
         unit = where.channel * self.units_per_channel + where.bank // self.banks_per_unit(organisation)
         pairs, first = np.unique(np.stack([bag, unit]), axis=1, return_index=True)
@@ -237,7 +237,7 @@ class NearBankSpec(UnitSpec):
         from pimsim.engine.pim_streams import gather_striped
         from pimsim.engine.stream import issue_stream
 
-        dram, organisation, timing = device.dram, resolve_organisation(device.dram), resolve_timing(device.dram)
+        dram, organisation, timing = device.dram, resolve_organisation(device.dram), common_timing(device.dram)
         single = dram.model_copy(update={"channels": 1})
         gap = max(self.column_gap(table.bits, organisation, timing) for table in item.tables)
         slots = self._partial_bursts(item, organisation, pieces=self.units_per_channel)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pimsim import configs
 from pimsim.api import CostCache, load_device, simulate
 from pimsim.dram.standard import resolve_organisation, resolve_timing
+from pimsim.energy.dram import command_energy_pj
 from pimsim.errors import ConfigError
 from pimsim.graph import Gather, IndexSource, Input, MatMul, Table, Workload
 from pimsim.mapping.indices import draw_indices
@@ -148,7 +150,7 @@ def test_report_adds_up_and_repeats() -> None:
     assert sum(row.share for row in first.operators) == pytest.approx(1)
     assert sum(row.latency_us for row in first.operators if row.share) == pytest.approx(first.latency_us["mean"])
     parts = {k: v for k, v in first.energy_uj_per_sample.items() if k != "total"}
-    assert sum(parts.values()) == pytest.approx(first.energy_uj_per_sample["total"])
+    assert sum(v for v in parts.values() if v) == pytest.approx(first.energy_uj_per_sample["total"])
     misses = costs.misses
     assert simulate(device, workload(*operators), costs=costs) == first == simulate(device, workload(*operators))
     assert costs.misses == misses
@@ -170,3 +172,30 @@ def test_poisson_latency_is_never_below_a_lone_batch() -> None:
 def test_bad_arguments(arguments: dict, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         simulate(load_device("hbm_pim"), workload(Input(name="x", elements=1)), **arguments)
+
+
+@pytest.mark.parametrize("name", configs.names("devices"))
+def test_every_device_runs_a_model_and_says_what_it_does_not_know(name: str) -> None:
+    device = load_device(name)
+    work = workload(Gather(name="g", tables=tables()), MatMul(name="m", inputs=("g",), out_features=64, in_features=48, weight_bits=16))
+    report = simulate(device, work)
+    assert report.latency_us["mean"] > 0 and report.energy_uj_per_sample["host_static"] > 0
+    known = command_energy_pj(device.dram) is not None
+    assert (report.energy_uj_per_sample["total"] is not None) == known == (report.power_w is not None)
+    assert ("n/a" in report.to_json()["energy_uj_per_sample"].values()) == (not known or device.dram.io_pj_per_bit is None)
+    if known:
+        parts = {k: v for k, v in report.energy_uj_per_sample.items() if k != "total"}
+        assert sum(v for v in parts.values() if v) == pytest.approx(report.energy_uj_per_sample["total"])
+
+
+@pytest.mark.parametrize(
+    ("standard", "organisation", "speed"),
+    [("ddr4", "8Gb_x8", "3200AA"), ("ddr5", "16Gb_x8", "4800BN"), ("gddr6", "8Gb_x16", "14000_1350mV"), ("hbm3", "4Gb", "5200")],
+)
+@pytest.mark.parametrize("placement", ["row", "table", "striped"])
+def test_units_stand_beside_any_standard(standard: str, organisation: str, speed: str, placement: str) -> None:
+    device = load_device("hbm_pim", SMALL | {"mapping.tables": placement, "mapping.embedding": "pim"})
+    dram = device.dram.model_copy(update={"standard": standard, "organisation": organisation, "speed": speed, "timing": {}})
+    work = workload(Gather(name="g", tables=tables()), MatMul(name="m", inputs=("g",), out_features=64, in_features=48, weight_bits=16))
+    report = simulate(device.model_copy(update={"dram": dram}), work)
+    assert {row.unit for row in report.operators} == {"pim"} and report.latency_us["mean"] > 0
