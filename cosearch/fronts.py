@@ -78,13 +78,13 @@ def pick_trial(trials: list[Trial], problem: Problem, pick: str) -> Trial:
     return by_id[pick]
 
 
-def front_table(trials: list[Trial], problem: Problem, mark: int | None = None) -> Any:
-    """The front as a rich table for a terminal; `mark` stars one id."""
+def front_table(trials: list[Trial], problem: Problem, mark: int | None = None, hardware: bool = True) -> Any:
+    """The front as a rich table for a terminal; `mark` stars one id, `hardware` adds a column for each hardware gene."""
     from rich.table import Table
 
     shown = [*FIRST[:5], "macs"] + [name for name in problem.objectives if name not in FIRST]
-    varied = [key for key, choices in problem.hardware.items() if len(choices) > 1]
-    heads = [METRICS[name].label.replace(" (", "\n(") for name in shown]
+    varied = [key for key, choices in problem.hardware.items() if hardware and len(choices) > 1]
+    heads = [METRICS[name].label.replace(" (", "\n(").replace(" per ", " per\n") for name in shown]
     genes = [key.replace(".", "\n") for key in varied]
     table = Table("id", *heads, "weight\nbits", "table\nbits", *genes, box=None, header_style="bold")
     for column in table.columns:
@@ -92,10 +92,10 @@ def front_table(trials: list[Trial], problem: Problem, mark: int | None = None) 
     for trial in front_of(trials, problem.objectives):
         figures = [_figure(name, trial.metrics.get(name)) for name in shown]
         model = trial.candidate.model
-        hardware = dict(trial.candidate.hardware)
+        values = dict(trial.candidate.hardware)
         name = f"{trial.id}*" if trial.id == mark else f"{trial.id} "
         bits = (str(model.weight_bits), str(model.embedding_bits))
-        table.add_row(name, *figures, *bits, *(str(hardware[key]) for key in varied))
+        table.add_row(name, *figures, *bits, *(str(values[key]) for key in varied))
     return table
 
 

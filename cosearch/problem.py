@@ -107,7 +107,7 @@ def load_problem(name_or_path: str | Path, overrides: dict[str, Any] | None = No
     tree = configs.read_yaml(path)
     for key, value in (overrides or {}).items():
         section, _, gene = key.partition(".")
-        if section == "hardware" and isinstance(tree.get("hardware"), dict):
+        if gene and section == "hardware" and isinstance(tree.get("hardware"), dict):
             tree["hardware"][gene] = value
         else:
             configs.set_dotted(tree, key, value)

@@ -29,13 +29,17 @@ def _print(facts: dict[str, Any]) -> None:
 
     from cosearch.metrics import METRICS
 
-    table = Table("run", "data", "candidates", "front", "hypervolume", "in joint front", box=None, header_style="bold")
+    runs = facts["runs"]
+    table = Table("run", box=None, header_style="bold")
+    table.columns[0].no_wrap = True
+    for run in runs:
+        table.add_column(run["folder"], justify="right", overflow="fold")
+    table.add_row("data", *(run["dataset"] for run in runs))
+    for name in ("candidates", "front", "in_joint_front"):
+        table.add_row(name.replace("_", " "), *(str(run[name]) for run in runs))
+    table.add_row("hypervolume", *(f"{run['hypervolume']:.4f}" for run in runs))
     for name in facts["objectives"]:
-        table.add_column(f"best {METRICS[name].label}", justify="right")
-    for run in facts["runs"]:
-        best = [f"{run['best'][name]:.5g}" for name in facts["objectives"]]
-        counts = (str(run["candidates"]), str(run["front"]), f"{run['hypervolume']:.4f}", str(run["in_joint_front"]))
-        table.add_row(run["folder"], run["dataset"], *counts, *best)
+        table.add_row(f"best {METRICS[name].label}", *(f"{run['best'][name]:.5g}" for run in runs))
     console = Console()
     console.print(table)
     if len({run["dataset_digest"] for run in facts["runs"]}) > 1:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from cosearch.problem import Problem
+    from cosearch.store import Trial
 
 
 def run(
@@ -19,7 +23,6 @@ def run(
     executor: Annotated[str, typer.Option("--executor", help="Where candidates are evaluated: local.")] = "local",
 ) -> None:
     """Search models and hardware together; resume by the same command."""
-    from cosearch.fronts import front_table
     from cosearch.problem import load_problem
     from cosearch.progress import Progress
     from cosearch.run import Budget, run_search
@@ -37,22 +40,30 @@ def run(
     except KeyboardInterrupt:
         print("interrupted: what was finished is kept; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
-    print_front(front_table(done.trials, problem, done.picked), out, done.trials, done.picked)
+    print_front(done.trials, problem, out, done.picked)
     if done.interrupted:
         print(f"interrupted: {len(done.trials)} candidates kept; the same command goes on", file=sys.stderr)
         raise SystemExit(130)
 
 
-def print_front(table: object, folder: Path, trials: list, picked: int | None) -> None:
+def print_front(trials: list[Trial], problem: Problem, folder: Path, picked: int | None) -> None:
     """The Pareto table, the winner's test figures, and where the report lies."""
     import json
 
     from rich.console import Console
 
+    from cosearch.fronts import front_table
+
     console = Console(width=None if sys.stdout.isatty() else 180)
+    table = front_table(trials, problem, picked)
+    narrow = Console(width=1000).measure(table).maximum > console.width
+    if narrow:
+        table = front_table(trials, problem, picked, hardware=False)
     failed = sum(t.error is not None for t in trials)
     console.print(f"\n[bold]Pareto front[/bold] of {len(trials)} candidates" + (f" ({failed} failed)" if failed else ""))
     console.print(table)
+    if narrow:
+        console.print(f"the hardware of each: {folder / 'pareto.csv'}, or a wider terminal", soft_wrap=True)
     best = folder / "best" / "metrics.json"
     if picked is not None and best.is_file():
         test = json.loads(best.read_text(encoding="utf-8"))["test"]

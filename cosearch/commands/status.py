@@ -38,7 +38,8 @@ def status(
     write_json(facts, json)
     if not quiet(json):
         for name, value in facts.items():
-            print(f"{name.replace('_', ' '):22} {'n/a' if value is None else value}")
+            text = "n/a" if value is None else f"{value:.4f}" if isinstance(value, float) else value
+            print(f"{name.replace('_', ' '):22} {text}")
 
 
 COMMAND = status

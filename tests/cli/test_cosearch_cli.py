@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,34 @@ def test_a_folder_killed_before_its_first_file_was_whole_is_taken_up(tmp_path: P
     assert "tiny" in (tmp_path / "run.yaml").read_text()
 
 
+def test_an_exported_network_is_described_with_its_own_fields(run_folder: Path, command) -> None:
+    model = run_folder / "best" / "model.json"
+    metrics = json.loads((run_folder / "best" / "metrics.json").read_text())
+    own = json.loads(command("genotype", model, "--json", "-")[1])
+    assert (own["dense_fields"], own["sparse_fields"]) == (4, 12)
+    assert (own["macs_live"], own["parameters_live"]) == (metrics["macs"], metrics["parameters"])
+    assert own["digest"] == metrics["genotype_digest"]
+    assert json.loads(command("genotype", model, "--dataset", "avazu", "--json", "-")[1])["sparse_fields"] == 23
+    refused(command("genotype", run_folder / "best" / "metrics.json"), "metrics.json", "unknown key")
+
+
+def test_tables_fit_eighty_columns(run_folder: Path, command, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from cosearch.commands.run import print_front
+    from cosearch.runfolder import open_run
+    from cosearch.store import TrialStore
+
+    monkeypatch.setenv("COLUMNS", "80")
+    run = open_run(run_folder)
+    trials = list(TrialStore(run_folder, run.problem.objectives).finished().values())
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    print_front(trials, run.problem, run_folder, None)
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    table = lines[2:-2]
+    assert all(len(line) <= 80 and "…" not in line for line in table) and "pareto.csv" in lines[-2]
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", command("compare", run_folder, run_folder)[1])
+    assert "…" not in shown and all(len(line) <= 80 for line in shown.splitlines())
+
+
 def test_report_is_one_file_with_the_figures(run_folder: Path) -> None:
     page = (run_folder / "report.html").read_text()
     metrics = json.loads((run_folder / "best" / "metrics.json").read_text())
@@ -188,6 +217,7 @@ def test_bad_input_is_one_line(command, tmp_path: Path, monkeypatch: pytest.Monk
     refused(command("run", "tiny", *out, "--set", "objectives=[logloss, latencyus]"), "did you mean 'latency_us'")
     refused(command("run", "tiny", *out, "--set", "hardware.dram.chanels=[1]"), "did you mean 'channels'")
     refused(command("run", "tiny", *out, "--set", "hardware.dram.channels=[-1]"), "hardware.dram.channels", "-1")
+    refused(command("run", "tiny", *out, "--set", "hardware={dram.channels: [-1]}"), "hardware.dram.channels", "-1")
     refused(command("run", "tiny", *out, "--executor", "rays"), "--executor", "allowed: local")
     refused(command("run", "tiny", *out, "--set", "nonsense"), "expected KEY=VALUE")
     monkeypatch.setenv("COSEARCH_DATA", str(tmp_path / "nowhere"))
