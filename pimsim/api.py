@@ -8,7 +8,7 @@ import platform
 import numpy as np
 
 from pimsim import __version__
-from pimsim.dram.standard import common_timing, resolve_organisation, resolve_timing
+from pimsim.dram.standard import resolve_timing
 from pimsim.energy.dram import background_power_mw, command_energy_pj
 from pimsim.engine.costs import CostCache
 from pimsim.engine.dram import peak_bandwidth_gbps
