@@ -64,12 +64,17 @@ class Counted(NamedTuple):
 class Channel(Protocol):
     """A channel being simulated."""
 
-    arrived: IntArray
-    """(requests,) clock at which each request was accepted; empty when not kept."""
-    departed: IntArray
-    """(requests,) clock of its last data beat; empty when not kept."""
-    log: IntArray
-    """(commands, 4) clock, command, bank or rank, request or -1."""
+    @property
+    def arrived(self) -> IntArray:
+        """(requests,) clock at which each request was accepted; empty when not kept."""
+
+    @property
+    def departed(self) -> IntArray:
+        """(requests,) clock of its last data beat; empty when not kept."""
+
+    @property
+    def log(self) -> IntArray:
+        """(commands, 4) clock, command, bank or rank, request or -1."""
 
     def serve(self, requests: Requests, last_part: bool = True) -> None:
         """Serves the next requests; all that wait, too, when they are the last part."""

@@ -271,8 +271,8 @@ class _Run:
 
 def _taken(requests: Requests, index: IntArray) -> Requests:
     """Some of the requests."""
-    due = requests.due[index] if len(requests.due) else requests.due
-    return Requests(*(field[index] for field in requests[:4]), due, requests.interval)
+    bank, row, column, is_write, due, interval = requests
+    return Requests(bank[index], row[index], column[index], is_write[index], due[index] if len(due) else due, interval)
 
 
 _ALWAYS = ("ACT", "PRE", "RD", "WR", "REF")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -35,9 +36,26 @@ def cache_folder(folder: Path, version: str) -> Path:
     return Path(tempfile.mkdtemp(prefix="pimsim-kernels-"))
 
 
+def skip_scipy() -> None:
+    """Spares the third of a second in which Numba imports SciPy only to see that BLAS is there; code that needs BLAS still asks for it."""
+    import numba.np.linalg as linalg
+
+    if "numba.np.arraymath" in sys.modules:
+        return
+    ensure_blas = linalg.ensure_blas
+    linalg.ensure_blas = lambda: None
+    try:
+        import numba.np.arraymath as arraymath
+
+        arraymath.ensure_blas = ensure_blas  # type: ignore[attr-defined]
+    finally:
+        linalg.ensure_blas = ensure_blas
+
+
 def use_cache() -> None:
     """Points Numba at the cache folder; call before the first `@njit`."""
     import numba
 
+    skip_scipy()
     folder = cache_folder(Path(__file__).parent, numba.__version__)
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]

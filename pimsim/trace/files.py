@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import gzip
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,23 @@ def _expected() -> str:
     return " or ".join(f"{name} {example!r}" for name, example in EXAMPLES.items())
 
 
+def missing_array(path: Path, name: str) -> TraceError:
+    """The error of an `.npz` without one of the arrays."""
+    return TraceError(f"{path}: array {name!r} is missing (expected address uint64, is_write bool, optional arrival_cycle)")
+
+
+def check_arrays(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], addresses: tuple[int, ...]) -> None:
+    """Checks the shape and the type of one array of an `.npz`.
+
+    Raises:
+        TraceError: not a vector of as many integers as there are addresses.
+    """
+    if len(shape) != 1 or shape != addresses:
+        raise TraceError(f"{path}: {name}: shape {shape}: expected one entry for each of {addresses[:1]} addresses")
+    if dtype.kind not in "iub":
+        raise TraceError(f"{path}: {name}: type {dtype}: expected integers")
+
+
 def _read_npz(path: Path) -> Trace:
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -74,15 +91,10 @@ def _read_npz(path: Path) -> Trace:
         raise TraceError(f"{path}: not a readable .npz: {error}") from None
     for name in ("address", "is_write"):
         if name not in found:
-            raise TraceError(
-                f"{path}: array {name!r} is missing (expected address uint64, is_write bool, optional arrival_cycle)"
-            )
+            raise missing_array(path, name)
     address, is_write, arrival = found["address"], found["is_write"], found.get("arrival_cycle")
     for name, array in found.items():
-        if array.ndim != 1 or len(array) != len(address):
-            raise TraceError(f"{path}: {name}: shape {array.shape}: expected one entry for each of {address.shape[:1]} addresses")
-        if array.dtype.kind not in "iub":
-            raise TraceError(f"{path}: {name}: type {array.dtype}: expected integers")
+        check_arrays(path, name, array.shape, array.dtype, address.shape)
         if array.dtype.kind == "i" and array.size and array.min() < 0:
             raise TraceError(f"{path}: {name}: record {int((array < 0).argmax())}: {int(array.min())}: must not be negative")
     if arrival is not None:
@@ -125,11 +137,14 @@ def _sniff(line: str) -> str | None:
     return None
 
 
-def _read_text(path: Path, lines: Iterable[str]) -> Trace:
+def parse_lines(path: Path, lines: Iterable[str]) -> Iterator[Record]:
+    """Yields the records of a text trace.
+
+    Raises:
+        TraceError: no record, an unknown format or a malformed record, with its line.
+    """
     name: str | None = None
-    address: list[int] = []
-    is_write: list[bool] = []
-    arrival: list[int] = []
+    latest = 0
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#"):
@@ -139,17 +154,32 @@ def _read_text(path: Path, lines: Iterable[str]) -> Trace:
             if name is None:
                 raise TraceError(f"{path} line {number}: {text[:60]!r}: expected {_expected()}")
         try:
-            where, write, cycle = PARSERS[name](text)
+            record = PARSERS[name](text)
         except (ValueError, KeyError):
             raise TraceError(f"{path} line {number}: {text[:60]!r}: expected {EXAMPLES[name]!r}") from None
-        if cycle is not None:
-            if arrival and cycle < arrival[-1]:
-                raise TraceError(f"{path} line {number}: cycle {cycle}: earlier than the one before ({arrival[-1]})")
-            arrival.append(cycle)
-        address.append(where)
-        is_write.append(write)
+        if record[2] is not None:
+            if record[2] < latest:
+                raise TraceError(f"{path} line {number}: cycle {record[2]}: earlier than the one before ({latest})")
+            latest = record[2]
+        yield record
     if name is None:
         raise TraceError(f"{path}: no requests (expected .npz, {_expected()})")
+
+
+def _read_text(path: Path, lines: Iterable[str]) -> Trace:
+    return trace_of(parse_lines(path, lines))
+
+
+def trace_of(records: Iterable[Record]) -> Trace:
+    """A trace of parsed records."""
+    address: list[int] = []
+    is_write: list[bool] = []
+    arrival: list[int] = []
+    for where, write, cycle in records:
+        address.append(where)
+        is_write.append(write)
+        if cycle is not None:
+            arrival.append(cycle)
     return Trace(np.array(address, np.uint64), np.array(is_write, bool), np.array(arrival, np.int64) if arrival else None)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -99,7 +101,7 @@ def test_parts_equal_one_piece(channels, scheduler, interval, arrivals):
     is_write = np.random.default_rng(1).random(len(address)) < 0.2
     arrival = np.cumsum(np.random.default_rng(2).integers(0, 60, len(address))) if arrivals else None
     cuts = [0, 1, 2, 2, 7, 500, 501, 1999, 3000]
-    parts = ((address[a:b], is_write[a:b], arrival[a:b] if arrivals else None) for a, b in zip(cuts, cuts[1:], strict=False))
+    parts = ((address[a:b], is_write[a:b], arrival[a:b] if arrivals else None) for a, b in pairwise(cuts))
     whole, pieces = replay(spec, address, is_write, arrival, interval), replay_parts(spec, parts, interval)
     assert_same(whole, pieces)
     assert len(pieces.departed) == 0

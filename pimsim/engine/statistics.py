@@ -1,0 +1,51 @@
+"""Statistics of a replay by channel, bank group and bank."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pimsim.dram.standard import resolve_organisation
+from pimsim.engine.channel import BANK_FIELDS
+from pimsim.engine.dram import ReplayResult
+from pimsim.spec.dram import DramSpec
+
+
+def per_channel(spec: DramSpec, result: ReplayResult) -> list[dict[str, Any]]:
+    """What every channel, each of its bank groups and each of its banks did.
+
+    Reads answered from the write queue or by another read, and writes merged into a queued one, reach no bank and are left out.
+
+    Returns:
+        One entry a channel: its clocks, its counts, `bankgroups` and `banks`, which hold the counts and where they are.
+    """
+    organisation = resolve_organisation(spec)
+    groups, within = organisation.bankgroups, organisation.banks_per_group
+    found = []
+    for number, counts in enumerate(result.per_bank):
+        by_group = counts.reshape(organisation.ranks, groups, within, -1).sum(axis=2)
+        found.append(
+            {
+                "channel": number,
+                "cycles": int(result.channel_cycles[number]),
+                **_counts(counts.sum(axis=0)),
+                "bankgroups": [
+                    {"rank": rank, "bankgroup": group, **_counts(by_group[rank, group])}
+                    for rank in range(organisation.ranks)
+                    for group in range(groups)
+                ],
+                "banks": [
+                    {"rank": at // (groups * within), "bankgroup": at // within % groups, "bank": at % within, **_counts(row)}
+                    for at, row in enumerate(counts)
+                ],
+            }
+        )
+    return found
+
+
+def _counts(values: NDArray[np.int64]) -> dict[str, Any]:
+    named: dict[str, Any] = dict(zip(BANK_FIELDS, values.tolist(), strict=True))
+    latency, reads = named.pop("read_latency_cycles"), named["reads"]
+    return named | {"mean_read_latency_cycles": latency / reads if reads else "n/a"}
