@@ -66,10 +66,12 @@ class HardwareSpace:
         self.base = device
         self.genes = {key: genes[key] for key in sorted(genes)}
         self._devices: dict[tuple[tuple[str, Choice], ...], DeviceSpec | None] = {}
+        self._refusal = ""
         self._load({})
         for key, choices in self.genes.items():
             for choice in choices:
                 self._check(key, choice)
+        self.sample(np.random.default_rng(0))  # a space without a device is known before anything is trained
 
     def _load(self, overrides: dict[str, Choice]) -> DeviceSpec:
         """A device that runs the probe."""
@@ -94,8 +96,8 @@ class HardwareSpace:
         if hardware not in self._devices:
             try:
                 self._devices[hardware] = self._load(dict(hardware))
-            except ConfigError:
-                self._devices[hardware] = None
+            except ConfigError as error:
+                self._devices[hardware], self._refusal = None, str(error)
         return self._devices[hardware]
 
     def sample(self, rng: np.random.Generator) -> tuple[tuple[str, Choice], ...]:
@@ -104,7 +106,7 @@ class HardwareSpace:
             drawn = tuple((key, choices[int(rng.integers(len(choices)))]) for key, choices in self.genes.items())
             if self.device(drawn) is not None:
                 return drawn
-        raise ConfigError(f"hardware: no valid combination of genes in {self.ATTEMPTS} draws from device {self.base}")
+        raise ConfigError(f"hardware: no valid combination of genes in {self.ATTEMPTS} draws, the last for: {self._refusal}")
 
     def mutate(self, hardware: tuple[tuple[str, Choice], ...], rng: np.random.Generator) -> tuple[tuple[str, Choice], ...]:
         """Another value for one gene; the combination as it was if no valid neighbour turns up."""

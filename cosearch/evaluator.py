@@ -96,12 +96,18 @@ def hardware_metrics(report: Report) -> Metrics:
 
 
 def write_trace(dataset: Dataset, samples: int, seed: int, path: Path) -> None:
-    """Writes the embedding indices that drive the simulator: consecutive training samples, at most once per run."""
+    """Writes the embedding indices that drive the simulator: consecutive training samples, at most once per run.
+
+    Raises:
+        ConfigError: the file is there and damaged (each candidate would fail of it, and be kept as failed).
+    """
     import os
 
-    from workloads.indices.trace import save_npz, trace_from_split
+    from workloads.indices.trace import load_npz, save_npz, trace_from_split
 
-    if not path.exists():
+    if path.exists():
+        load_npz(path)
+    else:
         draft = path.with_name(path.name + ".part")
         save_npz(draft, trace_from_split(dataset.split("train"), dataset.schema, samples, seed=seed))
         os.replace(draft, path)

@@ -11,6 +11,7 @@ import pytest
 
 from cosearch.algorithms.evolution import Evolution
 from cosearch.candidate import Candidate, HardwareSpace, JointSpace
+from cosearch.evaluator import TRACE, write_trace
 from cosearch.fronts import front_of
 from cosearch.loop import Search
 from cosearch.pool import Metrics, WorkerPool
@@ -130,6 +131,17 @@ def test_front_keeps_the_first_of_equal_points(tmp_path: Path, space: JointSpace
     trials = search(tmp_path, space, candidates=12).run()
     twin = Trial(99, 9, trials[0].candidate, "twin", trials[0].metrics)
     assert 99 not in [t.id for t in front_of([*trials, twin], OBJECTIVES)]
+
+
+def test_a_hardware_space_without_a_device_says_why_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"no valid combination.*unknown hbm2 timing name.*'nFOO'"):
+        HardwareSpace("hbm_pim", {"dram.timing.nFOO": (3,)})
+
+
+def test_a_damaged_trace_is_refused_before_it_fails_candidates(tmp_path: Path) -> None:
+    (tmp_path / TRACE).write_text("x")
+    with pytest.raises(ConfigError, match=TRACE):
+        write_trace(None, 1, 0, tmp_path / TRACE)
 
 
 def test_hardware_mistakes_are_told_apart_from_masks() -> None:
