@@ -33,14 +33,16 @@ class FinalSettings(Spec):
     """Epochs without a better validation log loss before training stops."""
     batch: PositiveInt = 2048
     learning_rate: PositiveFloat = 0.003
+    embedding_learning_rate: PositiveFloat = 0.1
+    """Peak rate of the tables. It is large so that embeddings live at a scale that LayerNorm's epsilon does not swallow."""
     optimizer: optim.Name = "adam"
     warm_up: float = Field(0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
     cosine: bool = True
     clip_norm: PositiveFloat = 5.0
     """Greatest Euclidean norm of the gradient of all weights but the tables."""
-    embedding_l2: NonNegativeFloat = 30.0
-    """Row-wise decay of the tables: every step multiplies all rows by exp(-learning rate * this)."""
+    embedding_l2: NonNegativeFloat = 1.0
+    """Row-wise decay of the tables: every step multiplies all rows by exp(-embedding learning rate * this)."""
     threads: PositiveInt = 2
     """CPU threads; another number gives other last bits."""
 
@@ -197,7 +199,7 @@ def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> 
     rng = np.random.default_rng([seed, 2, run.epoch])
     for index, rows in enumerate(iterate(split, batch, rng, drop_last=True)):
         step = run.epoch * per_epoch + index
-        rate = optim.rate(step, settings.epochs * per_epoch, settings.learning_rate, settings.warm_up, settings.cosine)
+        share = optim.rate(step, settings.epochs * per_epoch, settings.warm_up, settings.cosine)
         embedded, leaf = run.table.look_up(torch.from_numpy(rows.sparse).long() + run.model.offsets)
         logit = run.model.logits(torch.from_numpy(rows.dense), embedded)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(rows.label).float())
@@ -206,8 +208,9 @@ def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> 
         used = {name: p.grad for name, p in parameters.items() if p.grad is not None}
         optim.clip(list(used.values()), settings.clip_norm)
         for name, gradient in used.items():
+            rate = share * settings.learning_rate
             optim.step(settings.optimizer, parameters[name].data, run.states[name], gradient, rate)
-        run.table.update(leaf, rate)
+        run.table.update(leaf, share * settings.embedding_learning_rate)
     run.epoch += 1
 
 

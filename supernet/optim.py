@@ -26,14 +26,14 @@ def new_state(name: Name, like: torch.Tensor, count: Literal["element", "row", "
     return {"mean": torch.zeros_like(like), "squares": torch.zeros_like(like), "count": torch.zeros(shape)}
 
 
-def rate(step_index: int, steps: int, peak: float, warm_up: float, cosine: bool) -> float:
-    """Learning rate of a step: linear warm-up over a share of all steps, then constant or a cosine down to 1 % of the peak."""
+def rate(step_index: int, steps: int, warm_up: float, cosine: bool) -> float:
+    """Share of the peak learning rate: linear warm-up over a share of all steps, then constant or a cosine down to 1 %."""
     warm = warm_up * steps
     if step_index < warm:
-        return peak * (step_index + 1) / (warm + 1)
+        return (step_index + 1) / (warm + 1)
     if not cosine:
-        return peak
-    return peak * max(0.01, 0.5 * (1 + math.cos(math.pi * step_index / steps)))
+        return 1.0
+    return max(0.01, 0.5 * (1 + math.cos(math.pi * step_index / steps)))
 
 
 def clip(gradients: list[torch.Tensor], limit: float) -> None:

@@ -29,13 +29,13 @@ __all__ = ["Score", "Scorer", "ScoringSettings", "fit_head"]
 class ScoringSettings(Spec):
     """How candidates are scored."""
 
-    head_rows: NonNegativeInt = 8192
+    head_rows: NonNegativeInt = 4096
     """Training rows that the last layer is refitted on, drawn with the seed; 0 keeps the supernet's own last layer."""
-    head_steps: PositiveInt = 2
+    head_steps: PositiveInt = 1
     """Newton steps of the refit."""
     head_l2: PositiveFloat = 1e-3
     """Pull of the refit towards the supernet's last layer: half of this times the squared distance, beside the mean log loss."""
-    valid_rows: PositiveInt | None = None
+    valid_rows: PositiveInt | None = 20_000
     """Validation rows, drawn with the seed; all if None."""
     chunk: PositiveInt = 2048
     """Rows of a forward pass."""

@@ -227,9 +227,9 @@ class Model(nn.Module):
 
 
 def initialise(name: str, tensor: torch.Tensor, generator: torch.Generator | None = None) -> None:
-    """Initial weights in place: tables N(0, 0.001), gains 1, biases and head 0, other linear layers Glorot-uniform."""
+    """Initial weights in place: tables N(0, 0.03), gains 1, biases and head 0, other linear layers Glorot-uniform."""
     if name.startswith("embedding."):
-        tensor.normal_(0.0, 0.001, generator=generator)
+        tensor.normal_(0.0, 0.03, generator=generator)
     elif tensor.dim() == 1 or name.startswith("head"):
         tensor.fill_(1.0 if name.endswith("norm.weight") else 0.0)
     else:

@@ -32,11 +32,13 @@ from workloads.data.batches import batch_count
 class TrainingSettings(Spec):
     """How a supernet is trained. The defaults suit Frappe and the `quickstart` space."""
 
-    epochs: PositiveFloat = 6.0
+    epochs: PositiveFloat = 12.0
     """Passes over the training rows."""
-    batch: PositiveInt = 1024
+    batch: PositiveInt = 512
     """Rows of a step."""
-    learning_rate: PositiveFloat = 0.003
+    learning_rate: PositiveFloat = 0.0015
+    embedding_learning_rate: PositiveFloat = 0.03
+    """Peak rate of the tables. It is large so that embeddings live at a scale that LayerNorm's epsilon does not swallow."""
     optimizer: optim.Name = "adam"
     warm_up: float = Field(0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
@@ -44,9 +46,9 @@ class TrainingSettings(Spec):
     """The learning rate then falls along a cosine to 1 % of its peak; else it stays."""
     clip_norm: PositiveFloat = 5.0
     """Greatest Euclidean norm of the gradient of all weights but the tables."""
-    embedding_l2: NonNegativeFloat = 20.0
-    """Row-wise decay of the tables: every step multiplies all rows by exp(-learning rate * this)."""
-    widest_share: float = Field(0.25, ge=0, le=1)
+    embedding_l2: NonNegativeFloat = 0.6
+    """Row-wise decay of the tables: every step multiplies all rows by exp(-embedding learning rate * this)."""
+    widest_share: float = Field(0.4, ge=0, le=1)
     """Share of the steps over which the chance of the widest path falls from 1 to 0."""
     seed: NonNegativeInt = 0
     threads: PositiveInt = 2
@@ -192,13 +194,13 @@ class _Run:
         # A weight whose gradient cannot exist (say, the pseudo dense column's) is not updated.
         used = {name: tensor.grad for name, tensor in weights.items() if tensor.grad is not None}
         optim.clip(list(used.values()), settings.clip_norm)
-        rate = optim.rate(self.step, self.total, settings.learning_rate, settings.warm_up, settings.cosine)
+        share = optim.rate(self.step, self.total, settings.warm_up, settings.cosine)
         for name, gradient in used.items():
             piece = slices[name]
             values, states = self.supernet.weights[piece.shared], self.states[piece.shared]
             cut = {key: piece.views(tensor) for key, tensor in states.items()}
             for i, (view, part) in enumerate(zip(piece.views(values), piece.split(gradient), strict=True)):
-                optim.step(settings.optimizer, view, {key: views[i] for key, views in cut.items()}, part, rate)
-        self.table.update(rows, rate)
+                optim.step(settings.optimizer, view, {k: v[i] for k, v in cut.items()}, part, share * settings.learning_rate)
+        self.table.update(rows, share * settings.embedding_learning_rate)
         self.step += 1
         return float(loss.detach())
