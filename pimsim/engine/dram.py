@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,7 @@ class ReplayResult:
         peak_bandwidth_gbps: Data-bus limit of all channels, GB/s.
         energy_nj: Energy by part; None where the standard has no public currents (and `io` without io_pj_per_bit).
         simulate_seconds: Wall-clock seconds of the kernel alone.
+        bandwidth_loss: Clocks of the data buses of all channels by cause (`pimsim.engine.why`), queued writes included; None unless asked.
         command_log: Structured array (cycle, command, channel, rank, bankgroup, bank, row, column, request; -1 = none), by cycle.
     """
 
@@ -87,6 +88,7 @@ class ReplayResult:
     peak_bandwidth_gbps: float
     energy_nj: dict[str, float | None]
     simulate_seconds: float
+    bandwidth_loss: dict[str, int] | None = None
     command_log: NDArray[np.void] | None = field(default=None, repr=False)
 
     @property
@@ -106,6 +108,7 @@ def replay(
     interval: int = 0,
     log_commands: bool = False,
     threads: int = 1,
+    why: bool = False,
 ) -> ReplayResult:
     """Replays one-burst requests through the memory controllers of all channels.
 
@@ -117,6 +120,7 @@ def replay(
         interval: Request i is not offered before clock i * interval; 0 offers one a clock and channel (saturating).
         log_commands: Keep every command with its clock.
         threads: Channels simulated at a time; the result does not depend on it.
+        why: Charge the clocks of the data buses to causes; takes the general kernel and the memory of a command log.
 
     Raises:
         ConfigError: an impossible specification or arrays that do not match.
@@ -124,14 +128,18 @@ def replay(
     """
     run = _Run(spec, interval, threads)
     part = run.split((address, is_write, arrival))
-    run.start([len(index) for index, _ in part], log_commands)
+    run.start([len(index) for index, _ in part], log_commands or why)
     run.serve(part, last_part=True)
     n = len(np.asarray(address))
     arrived, departed = np.empty(n, np.int64), np.empty(n, np.int64)
     for (index, _), simulated in zip(part, run.channels, strict=True):
         arrived[index], departed[index] = simulated.arrived, simulated.departed
-    log = _command_log(run.organisation, run.channels, part) if log_commands else None
-    return run.result(arrived, departed, log)
+    result = run.result(arrived, departed)
+    if why:
+        result = replace(result, bandwidth_loss=run.why([requests for _, requests in part], result.cycles))
+    if log_commands:
+        result = replace(result, command_log=_command_log(run.organisation, run.channels, part))
+    return result
 
 
 def replay_parts(spec: DramSpec, parts: Iterable[Part], interval: int = 0, threads: int = 1) -> ReplayResult:
@@ -158,7 +166,7 @@ def replay_parts(spec: DramSpec, parts: Iterable[Part], interval: int = 0, threa
         part = following
     none = np.empty(0, np.int64)
     run.serve(part or run.split((none.astype(np.uint64), none.astype(bool), None)), last_part=True)
-    return run.result(none, none, None)
+    return run.result(none, none)
 
 
 class _Run:
@@ -222,7 +230,14 @@ class _Run:
                     done.result()
         self.seconds += time.perf_counter() - began
 
-    def result(self, arrived: IntArray, departed: IntArray, log: NDArray[np.void] | None) -> ReplayResult:
+    def why(self, requests: list[Requests], until: int) -> dict[str, int]:
+        """Clocks of the data buses by cause."""
+        from pimsim.engine.why import bandwidth_loss
+
+        due = [of.due if len(of.due) else np.arange(len(of.bank)) * of.interval for of in requests]
+        return bandwidth_loss(self.spec, [c.log for c in self.channels], [c.arrived for c in self.channels], due, until)
+
+    def result(self, arrived: IntArray, departed: IntArray) -> ReplayResult:
         """Adds the channels up."""
         spec, organisation, timing = self.spec, self.organisation, resolve_timing(self.spec)
         counted = [simulated.counted() for simulated in self.channels]
@@ -265,7 +280,6 @@ class _Run:
             peak_bandwidth_gbps=peak_bandwidth_gbps(spec),
             energy_nj=energy_breakdown_nj(spec, activity),
             simulate_seconds=self.seconds,
-            command_log=log,
         )
 
 

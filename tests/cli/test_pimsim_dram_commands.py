@@ -84,6 +84,47 @@ def test_replay_options_change_what_they_name(trace):
     assert _cycles(trace, "--set", "dram.ranks=2")["cycles"] != base["cycles"]
 
 
+def test_chunks_and_threads_change_nothing(trace, tmp_path):
+    base = _cycles(trace, "--set", "dram.channels=4")
+    pieces = _cycles(trace, "--set", "dram.channels=4", "--chunk", "300", "--threads", "2")
+    assert base | {"simulate_seconds": 0} == pieces | {"simulate_seconds": 0}
+    text = tmp_path / "t.trace"
+    with np.load(trace) as arrays:
+        write_trace(text, Trace(arrays["address"], arrays["is_write"]), "ramulator")
+    assert _cycles(text, "--chunk", "700")["cycles"] == _cycles(trace)["cycles"]
+
+
+def test_chunks_find_what_is_wrong_with_a_trace(tmp_path):
+    path = tmp_path / "late.npz"
+    arrival = np.array([0, 10, 20, 15], np.int64)
+    np.savez(path, address=np.zeros(4, np.uint64), is_write=np.zeros(4, bool), arrival_cycle=arrival)
+    for extra in ([], ["--chunk", "3"]):
+        done = pimsim("replay", path, "--device", "ddr4_3200", *extra)
+        assert done.returncode == 2 and "record 3: 15: earlier than the one before" in done.stderr
+
+
+def test_why_adds_up_and_banks_add_up(trace):
+    result = _cycles(trace, "--why", "--per-bank")
+    loss = result["bandwidth_loss"]
+    assert sum(loss["clocks"].values()) == loss["total_clocks"] >= result["cycles"]
+    assert sum(loss["percent"].values()) == pytest.approx(100, abs=1e-9)
+    (channel,) = result["channels"]
+    for parts in ("banks", "bankgroups"):
+        assert sum(part["row_conflicts"] for part in channel[parts]) == channel["row_conflicts"] == result["row_conflicts"]
+        assert sum(part["reads"] for part in channel[parts]) == result["commands"]["RD"]
+    printed = pimsim("replay", trace, "--device", "ddr4_3200", "--why", "--per-bank").stdout
+    assert "activation window" in printed and "bank group" in printed
+
+
+def test_merged_reads_take_one_command(tmp_path):
+    path = tmp_path / "same.npz"
+    np.savez(path, address=np.array([64, 64, 64, 128], np.uint64), is_write=np.zeros(4, bool))
+    plain, merged = _cycles(path), _cycles(path, "--set", "dram.controller.merge_reads=true")
+    assert (plain["commands"]["RD"], plain["merged_reads"]) == (4, 0)
+    assert (merged["commands"]["RD"], merged["merged_reads"]) == (2, 2)
+    assert merged["cycles"] < plain["cycles"]
+
+
 BAD = [
     (["--device", "ddr4_3300"], r"did you mean 'ddr4_3200'"),
     (["--set", "dram.timing.nCCDM=3"], r"'nCCDM'; did you mean 'nCCD[LS]'"),
@@ -95,6 +136,9 @@ BAD = [
     (["--scheduler", "frfcs"], r"--scheduler: .*did you mean 'frfcfs'"),
     (["--map", "row-bank"], r"dram\.address_map"),
     (["--interval", "-3"], r"--interval -3"),
+    (["--threads", "0"], r"--threads 0: must be at least 1"),
+    (["--chunk", "0"], r"--chunk 0: must be at least 1"),
+    (["--chunk", "5", "--why"], r"--chunk 5: .*--why need the trace in one piece"),
     (["--commands", "/nowhere/c.csv"], r"--commands /nowhere/c.csv: cannot be written"),
 ]
 
