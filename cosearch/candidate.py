@@ -56,14 +56,20 @@ PROBE = Workload(
 class HardwareSpace:
     """Choices for dotted keys of a base device. Combinations that make no valid device are never drawn.
 
+    Args:
+        device: Base device.
+        genes: Choices by dotted key.
+        objectives: Metrics that every device must give.
+
     Raises:
-        ConfigError: a key or a choice that no device file could have, or no valid combination at all.
+        ConfigError: a key or a choice that no device file could have, no valid combination at all, or an objective that the base device
+            does not model.
     """
 
     ATTEMPTS = 1000
 
-    def __init__(self, device: str, genes: dict[str, tuple[Choice, ...]]) -> None:
-        self.base = device
+    def __init__(self, device: str, genes: dict[str, tuple[Choice, ...]], objectives: tuple[str, ...] = ()) -> None:
+        self.base, self.objectives = device, objectives
         self.genes = {key: genes[key] for key in sorted(genes)}
         self._devices: dict[tuple[tuple[str, Choice], ...], DeviceSpec | None] = {}
         self._refusal = ""
@@ -74,11 +80,15 @@ class HardwareSpace:
         self.sample(np.random.default_rng(0))  # a space without a device is known before anything is trained
 
     def _load(self, overrides: dict[str, Choice]) -> DeviceSpec:
-        """A device that runs the probe."""
+        """A device that runs the probe and gives every objective."""
+        from cosearch.evaluator import hardware_metrics
         from pimsim.api import load_device, simulate
 
         device = load_device(self.base, overrides)
-        simulate(device, PROBE)
+        given = hardware_metrics(simulate(device, PROBE))
+        for name in self.objectives:
+            if name in given and given[name] is None:
+                raise ConfigError(f"objectives: {name!r}: not modelled for device {device.name}; leave it out or take another device")
         return device
 
     def _check(self, key: str, choice: Choice) -> None:

@@ -72,7 +72,7 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
     from supernet.space import load_space
 
     space = load_space(problem.space)
-    hardware = HardwareSpace(problem.device, problem.hardware)
+    hardware = HardwareSpace(problem.device, problem.hardware, problem.objectives)
     dataset = choose_dataset(problem, progress)
     run = RunFolder(folder, problem, _resolved(dataset, space, hardware))
     with run.claimed(argv):

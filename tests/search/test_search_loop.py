@@ -149,6 +149,8 @@ def test_hardware_mistakes_are_told_apart_from_masks() -> None:
         HardwareSpace("hbm_pim", {"dram.chanels": (1, 2)})
     with pytest.raises(ConfigError, match=r"hardware\.dram\.channels: 'four'"):
         HardwareSpace("hbm_pim", {"dram.channels": (4, "four")})
+    with pytest.raises(ConfigError, match="objectives: 'energy_uj': not modelled for device ddr5_4800"):
+        HardwareSpace("ddr5_4800", {"dram.channels": (1, 2)}, ("logloss", "latency_us", "energy_uj"))
     masked = HardwareSpace("hbm_pim", {"mapping.tables": ("row", "striped"), "mapping.embedding": ("host", "pim")})
     import numpy as np
 
