@@ -32,7 +32,7 @@ from workloads.data.batches import batch_count
 class TrainingSettings(Spec):
     """How a supernet is trained. The defaults suit Frappe and the `quickstart` space."""
 
-    epochs: PositiveFloat = 12.0
+    epochs: PositiveFloat = 10.0
     """Passes over the training rows."""
     batch: PositiveInt = 512
     """Rows of a step."""
@@ -51,7 +51,7 @@ class TrainingSettings(Spec):
     widest_share: float = Field(0.4, ge=0, le=1)
     """Share of the steps over which the chance of the widest path falls from 1 to 0."""
     seed: NonNegativeInt = 0
-    threads: PositiveInt = 2
+    threads: PositiveInt = 1
     """CPU threads; another number gives other last bits."""
     checkpoint_seconds: PositiveFloat = 20.0
     """Time between checkpoints; no influence on the result."""
