@@ -43,7 +43,7 @@ class FinalSettings(Spec):
     """Greatest Euclidean norm of the gradient of all weights but the tables."""
     embedding_l2: NonNegativeFloat = 1.0
     """Row-wise decay of the tables: every step multiplies all rows by exp(-embedding learning rate * this)."""
-    threads: PositiveInt = 2
+    threads: PositiveInt = 1
     """CPU threads; another number gives other last bits."""
 
 
