@@ -35,6 +35,7 @@ class PairTables(NamedTuple):
         from_rank: (2, 4, 2) clocks from PREA and REF to `BANK_COMMANDS` of the same and of another rank.
         shape: ranks, banks of all ranks, lanes, activations in the window (0 = no window), clocks of the window.
         options: as in `ChannelTables`.
+        longest: (4, 4) largest `delay` from a command to a command, over all banks.
     """
 
     delay: NDArray[np.int16]
@@ -43,6 +44,7 @@ class PairTables(NamedTuple):
     from_rank: IntArray
     shape: IntArray
     options: IntArray
+    longest: IntArray
 
 
 def _shared(tables: ChannelTables, scope: int) -> NDArray[np.bool_]:
@@ -97,4 +99,5 @@ def pair_tables(tables: ChannelTables) -> PairTables | None:
                 where = [0, 1] if scope == CHANNEL else [1] if scope == SIBLING else [0]
                 for other in where:
                     table[(*at, other)] = max(table[(*at, other)], latency)
-    return PairTables(delay, reach, to_rank, from_rank, np.array([ranks, banks, lanes, *window], np.int64), tables.options.copy())
+    shape = np.array([ranks, banks, lanes, *window], np.int64)
+    return PairTables(delay, reach, to_rank, from_rank, shape, tables.options.copy(), delay.max(axis=(1, 3)).astype(np.int64))

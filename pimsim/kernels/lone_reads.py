@@ -9,9 +9,9 @@ from __future__ import annotations  # noqa: I001
 
 # fmt: off
 from pimsim.kernels.candidates import (
-    ACT, ACTIVE, AGE, COLUMN, NONE, P_CONFLICTS, P_HITS, P_LATENCY, P_MISSES, PRE, R_ACTIVE, R_CLOCKS, R_OPEN, R_SINCE, RD, SLOT,
+    ACT, ACTIVE, AGE, COLUMN, NONE, P_CONFLICTS, P_HITS, P_LATENCY, P_MISSES, PRE, R_ACTIVE, R_CLOCKS, R_OPEN, R_SINCE, R_WINDOW, RD, SLOT,
     X_ACCEPTED, X_ACTIVE_READS, X_BASE, X_DEPARTED, X_MAX_LATENCY, X_MODE, X_NEXT, X_NOW, X_OFFER, X_REFRESH, X_RESERVED,
-    record, record_window, soonest,
+    soonest,
 )
 # fmt: on
 from pimsim.kernels.timing import NEVER, inlined, kernel
@@ -43,9 +43,20 @@ def offered(arrival, interval, base, p):
 
 @inlined
 def harmless(bank, row, is_write, open_row, p, b):
-    """Whether a request can neither be a hit now nor a write nor go to bank `b`."""
+    """Whether a request is a read that goes to bank `b` - and so after what goes there - or that has to open its row first."""
     other = bank[p] & SLOT
-    return not is_write[p] and other != b and open_row[other] != row[p]
+    return not is_write[p] and (other == b or open_row[other] != row[p])
+
+
+@inlined
+def record_alone(delay, reach, ready, lanes, x, b, t, soon, longest):
+    """As `record`, but leaves out of other banks what no longer binds at clock `soon`."""
+    for y in range(4):
+        if reach[x, y] == 2 and t + longest[x, y] > soon:
+            for i in range(lanes):
+                ready[y, i] = max(ready[y, i], t + delay[x, b, y, i])
+        elif reach[x, y] > 0:
+            ready[y, b] = max(ready[y, b], t + delay[x, b, y, b])
 
 
 @kernel
@@ -54,7 +65,7 @@ def serve_lone_reads(tables, state, bank, row, is_write, arrival, interval, arri
 
     The clock of a RD that lies beyond the next offer is left in X_RESERVED: no other command goes then.
     """
-    delay, reach, _, _, shape, options = tables
+    delay, reach, _, _, shape, options, longest = tables
     scalar, ready, last, history, _, _, age, open_row, active, rank_state, per_bank, _ = state
     banks, lanes, window, window_clocks = shape[1], shape[2], shape[3], shape[4]
     width = banks // shape[0]
@@ -70,7 +81,6 @@ def serve_lone_reads(tables, state, bank, row, is_write, arrival, interval, arri
         row_to_column = min(row_to_column, delay[ACT, b, RD, b])
     second = offered(arrival, interval, base, p + 1)
 
-    act_at = -1
     while offer < now and now < next_refresh and p + 2 < n:
         if active_reads == 1:  # left by the controller: its RD goes next
             b = soonest(read_ready, age[0, ACTIVE], lanes, now) & SLOT
@@ -82,10 +92,10 @@ def serve_lone_reads(tables, state, bank, row, is_write, arrival, interval, arri
             active[b] = -1
             age[0, ACTIVE, b] = age[0, COLUMN, b] = NONE
             active_reads = 0
-            act_at = -1
             r = b // width
             rank_state[r, R_ACTIVE] -= 1
             index = key >> AGE
+            soon = min(second + 1, now + row_to_column)
         else:
             b = bank[p] & SLOT
             r = b // width
@@ -112,12 +122,12 @@ def serve_lone_reads(tables, state, bank, row, is_write, arrival, interval, arri
                     act_at += 1
                 t = max(t, act_at + delay[ACT, b, RD, b])
                 row_end = act_at
-            if is_write[p] or row_end >= following or t + 1 >= next_refresh or t >= second:
+            if is_write[p] or row_end > following or t + 1 >= next_refresh or t >= second:
                 break
             if t > following and (t > following + row_to_column or not harmless(bank, row, is_write, open_row, p + 1, b)):
                 break
             if act_at >= 0:
-                if pre_at >= 0:
+                if pre_at >= 0:  # what PRE delays, ACT of the same bank, is part of this
                     per_bank[b, P_CONFLICTS] += 1
                     per_bank[b, PRE] += 1
                     last[PRE, r] = pre_at
@@ -128,6 +138,16 @@ def serve_lone_reads(tables, state, bank, row, is_write, arrival, interval, arri
                     per_bank[b, P_MISSES] += 1
                 per_bank[b, ACT] += 1
                 last[ACT, r] = act_at
+                record_alone(delay, reach, ready, lanes, ACT, b, act_at, following + 1, longest)
+                if window > 0:
+                    at = rank_state[r, R_WINDOW]
+                    history[r, at] = act_at
+                    at = at + 1 if at + 1 < window else 0
+                    rank_state[r, R_WINDOW] = at
+                    until = history[r, at] + window_clocks
+                    if until > following + 1:
+                        for i in range(r * width, (r + 1) * width):
+                            act_ready[i] = max(act_ready[i], until)
                 if rank_state[r, R_OPEN] == 0:
                     rank_state[r, R_SINCE] = act_at
                 rank_state[r, R_OPEN] += 1
@@ -138,16 +158,13 @@ def serve_lone_reads(tables, state, bank, row, is_write, arrival, interval, arri
             if keep:
                 arrived[base + p] = now - 1
             p += 1
-            mode = 1  # a clock without reads has passed when the next request comes
+            mode = 1 if row_end < following else 0  # whether a clock without reads passes before the next request comes
+            soon = min(second + 1, following + 1 + row_to_column) if t > following else following + 1
             offer = following
             now = min(following + 1, next_refresh)
         per_bank[b, RD] += 1
         last[RD, r] = t
-        record(delay, reach, ready, lanes, RD, b, t)
-        if act_at >= 0:  # what PRE delays, ACT of the same bank, has gone
-            record(delay, reach, ready, lanes, ACT, b, act_at)
-            if window > 0:
-                record_window(history, rank_state, act_ready, window, window_clocks, r, width, act_at)
+        record_alone(delay, reach, ready, lanes, RD, b, t, soon, longest)
         reserved = t
         done = t + read_latency
         latency = done - arrive

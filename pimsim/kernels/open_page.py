@@ -44,7 +44,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
     Returns:
         DONE, MORE, STUCK or MAINTENANCE_FULL.
     """
-    delay, reach, to_rank, from_rank, shape, options = tables
+    delay, reach, to_rank, from_rank, shape, options, _ = tables
     scalar, ready, last, history, slot, free, age, open_row, active, rank_state, per_bank, per_rank = state
     ranks, banks, lanes, window, window_clocks = shape[0], shape[1], shape[2], shape[3], shape[4]
     entries = slot.shape[2]
