@@ -123,7 +123,7 @@ class OpenPageChannel:
         scalar = np.zeros(k.SCALARS, np.int64)
         scalar[k.X_NOW] = 1
         scalar[k.X_REFRESH] = tables.options[7]
-        scalar[k.X_ACCEPTED] = scalar[k.X_RESERVED] = -1
+        scalar[[k.X_ACCEPTED, k.X_AHEAD_1, k.X_AHEAD_2, k.X_AHEAD_3]] = -1
         slot = np.zeros((2, 5, entries), np.int64)
         slot[:, k.PLACE] = -1
         self.tables = tables

@@ -19,10 +19,11 @@ P_HITS, P_MISSES, P_CONFLICTS, P_LATENCY = 4, 5, 6, 7
 # fmt: off
 (
     X_NOW, X_PHASE, X_BASE, X_OFFER, X_READS, X_WRITES, X_MODE, X_ACTIVE_READS, X_ACTIVE_WRITES, X_REFRESH, X_MAINT_HEAD,
-    X_MAINT, X_ACCEPTED, X_DEPARTED, X_MAX_LATENCY, X_FORWARDED, X_COALESCED, X_RESERVED, X_NEXT,
-) = range(19)
+    X_MAINT, X_ACCEPTED, X_DEPARTED, X_MAX_LATENCY, X_FORWARDED, X_COALESCED, X_AHEAD_1, X_AHEAD_2,
+    X_AHEAD_3, X_NEXT,
+) = range(21)
 # fmt: on
-SCALARS = 19
+SCALARS = 21
 DONE, STUCK, MAINTENANCE_FULL, MORE = 0, 2, 3, 4
 
 # A candidate: clocks to wait, then two bits of order, then the key, which is 34 bits of age and 7 of its slot (or active bank).

@@ -14,10 +14,10 @@ from __future__ import annotations  # noqa: I001
 from pimsim.kernels.candidates import (
     ACT, ACTIVE, AGE, ARRIVED, BURST, CLOSE, COLUMN, COUNTED, DONE, HIT, KEY, LATER, MAINTENANCE_FULL, MISS, MORE, NONE, OPEN,
     ORDER, PLACE, PRE, PREA, P_CONFLICTS, P_HITS, P_LATENCY, P_MISSES, QUEUED, RD, REF, ROW_BITS, R_ACTIVE, R_CLOCKS, R_OPEN,
-    R_SINCE, SLOT, STUCK, WAIT, X_ACCEPTED, X_ACTIVE_READS, X_ACTIVE_WRITES, X_BASE, X_COALESCED, X_DEPARTED, X_FORWARDED,
-    X_MAINT, X_MAINT_HEAD, X_MAX_LATENCY, X_MODE, X_NEXT, X_NOW, X_OFFER, X_PHASE, X_READS, X_REFRESH, X_RESERVED, X_WRITES,
-    close_row, holds, offer_commands, oldest_at, oldest_elsewhere, record, record_rank, record_window, soonest, soonest_of_three,
-    whole_rank_ready,
+    R_SINCE, SLOT, STUCK, WAIT, X_ACCEPTED, X_ACTIVE_READS, X_ACTIVE_WRITES, X_AHEAD_1, X_AHEAD_2, X_AHEAD_3, X_BASE, X_COALESCED,
+    X_DEPARTED, X_FORWARDED, X_MAINT, X_MAINT_HEAD, X_MAX_LATENCY, X_MODE, X_NEXT, X_NOW, X_OFFER, X_PHASE, X_READS, X_REFRESH,
+    X_WRITES, close_row, holds, offer_commands, oldest_at, oldest_elsewhere, record, record_rank, record_window, soonest,
+    soonest_of_three, whole_rank_ready,
 )
 # fmt: on
 from pimsim.kernels.lone_reads import lone_reads_fit, serve_lone_reads
@@ -65,7 +65,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
     if not refresh:
         next_refresh = NEVER
     read_ready, write_ready, act_ready, pre_ready = ready[0], ready[1], ready[2], ready[3]
-    reserved = scalar[X_RESERVED]
+    ahead_1, ahead_2, ahead_3 = scalar[X_AHEAD_1], scalar[X_AHEAD_2], scalar[X_AHEAD_3]
     lone = (interval > 1 or by_array) and lone_reads_fit(tables)
     p = 0
     status = DONE
@@ -82,14 +82,16 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                     break
                 n_maint += ranks
                 next_refresh += refresh_interval
-            idle = active_reads < 2 and reads + writes + active_writes + n_maint == 0
+            idle = active_reads < 3 and reads + writes + active_writes + n_maint == 0
             if lone and idle and offer < now and p + 2 < n and not is_write[p]:
                 scalar[X_NOW], scalar[X_NEXT], scalar[X_OFFER], scalar[X_MODE] = now, p, offer, mode
-                scalar[X_ACTIVE_READS], scalar[X_REFRESH], scalar[X_RESERVED] = active_reads, next_refresh, reserved
+                scalar[X_ACTIVE_READS], scalar[X_REFRESH] = active_reads, next_refresh
+                scalar[X_AHEAD_1], scalar[X_AHEAD_2], scalar[X_AHEAD_3] = ahead_1, ahead_2, ahead_3
                 scalar[X_ACCEPTED], scalar[X_DEPARTED], scalar[X_MAX_LATENCY] = accepted_at, departed_at, max_latency
                 serve_lone_reads(tables, state, bank, row, is_write, arrival, interval, arrived, departed)
                 now, p, offer, mode = scalar[X_NOW], scalar[X_NEXT], scalar[X_OFFER], scalar[X_MODE]
-                active_reads, reserved = scalar[X_ACTIVE_READS], scalar[X_RESERVED]
+                active_reads = scalar[X_ACTIVE_READS]
+                ahead_1, ahead_2, ahead_3 = scalar[X_AHEAD_1], scalar[X_AHEAD_2], scalar[X_AHEAD_3]
                 accepted_at, departed_at, max_latency = scalar[X_ACCEPTED], scalar[X_DEPARTED], scalar[X_MAX_LATENCY]
                 if now >= next_refresh:
                     continue
@@ -149,7 +151,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                 if reads == 0 and writes == 0 and active_reads == 0 and active_writes == 0:
                     break
 
-        if now == reserved:  # the clock of a read that was scheduled ahead
+        if now == ahead_1 or now == ahead_2 or now == ahead_3:  # the clock of a command that was scheduled ahead
             now += 1
             continue
 
@@ -216,7 +218,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                     now = limit
                     continue
 
-        if t == reserved:
+        if t == ahead_1 or t == ahead_2 or t == ahead_3:
             now = t + 1
             continue
 
@@ -349,5 +351,6 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
     if refresh:
         scalar[X_REFRESH] = next_refresh
     scalar[X_ACCEPTED], scalar[X_DEPARTED] = accepted_at, departed_at
-    scalar[X_MAX_LATENCY], scalar[X_RESERVED] = max_latency, reserved
+    scalar[X_MAX_LATENCY] = max_latency
+    scalar[X_AHEAD_1], scalar[X_AHEAD_2], scalar[X_AHEAD_3] = ahead_1, ahead_2, ahead_3
     return status
