@@ -13,8 +13,9 @@ Not modelled: the command bus shared by two pseudo-channels, postponed refresh, 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from pimsim.dram.standard import Command, Organisation, common_timing, resolve_o
 from pimsim.energy.dram import Activity, energy_breakdown_nj
 from pimsim.engine.channel import BANK_FIELDS, NO_CLOCKS, Channel, Requests, channel
 from pimsim.engine.tables import lower
-from pimsim.errors import ConfigError
+from pimsim.errors import ConfigError, TraceError
 from pimsim.mapping.address import flat_bank, map_of
 from pimsim.spec.dram import DramSpec
 
@@ -97,6 +98,8 @@ class ReplayResult:
         return self.cycles * self.tck_ps
 
 
+Task = TypeVar("Task")
+Done = TypeVar("Done")
 Part = tuple[NDArray[np.uint64], NDArray[np.bool_], NDArray[np.int64] | None]
 
 
@@ -202,7 +205,10 @@ class _Run:
             self.latest = int(due[-1])
         elif self.interval and self.organisation.channels > 1:
             due = np.arange(self.requests, self.requests + len(address)) * self.interval
-        fields = self.map.decode(address)
+        try:
+            fields = self.map.decode(address)
+        except TraceError as error:
+            raise TraceError(f"{error} (request 0 is number {self.requests} of the trace)" if self.requests else str(error)) from None
         every = Requests(
             flat_bank(self.organisation, fields), fields["row"], fields["column"], is_write, due, 0 if len(due) else self.interval
         )
@@ -211,24 +217,28 @@ class _Run:
         if self.organisation.channels == 1:
             return [(np.arange(len(address)), every)]
         number = fields["channel"].astype(np.min_scalar_type(self.organisation.channels))
-        order = np.argsort(number, kind="stable")
-        ends = np.cumsum(np.bincount(number, minlength=self.organisation.channels))
-        return [(index, _taken(every, index)) for index in np.split(order, ends[:-1])]
+
+        def of_channel(which: int) -> tuple[IntArray, Requests]:
+            index = np.flatnonzero(number == which)
+            return index, _taken(every, index)
+
+        return self.each(of_channel, list(range(self.organisation.channels)))
 
     def serve(self, part: list[tuple[IntArray, Requests]], last_part: bool) -> None:
-        """Simulates one part on every channel, `threads` at a time."""
+        """Simulates one part on every channel."""
         began = time.perf_counter()
-        work = [(simulated, requests) for simulated, (_, requests) in zip(self.channels, part, strict=True)]
-        if self.threads == 1 or len(work) == 1:
-            for simulated, requests in work:
-                simulated.serve(requests, last_part)
-        else:
-            from concurrent.futures import ThreadPoolExecutor
-
-            with ThreadPoolExecutor(min(self.threads, len(work))) as pool:
-                for done in [pool.submit(simulated.serve, requests, last_part) for simulated, requests in work]:
-                    done.result()
+        work = zip(self.channels, part, strict=True)
+        self.each(lambda task: task[0].serve(task[1][1], last_part), list(work))
         self.seconds += time.perf_counter() - began
+
+    def each(self, work: Callable[[Task], Done], tasks: list[Task]) -> list[Done]:
+        """Does the same for every channel, `threads` at a time: arrays and kernels run without the interpreter's lock."""
+        if self.threads == 1 or len(tasks) == 1:
+            return [work(task) for task in tasks]
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(self.threads, len(tasks))) as pool:
+            return list(pool.map(work, tasks))
 
     def why(self, requests: list[Requests], until: int) -> dict[str, int]:
         """Clocks of the data buses by cause."""
