@@ -24,7 +24,7 @@ from pimsim.dram.standard import Command, Organisation, common_timing, resolve_o
 from pimsim.energy.dram import Activity, energy_breakdown_nj
 from pimsim.engine.channel import BANK_FIELDS, NO_CLOCKS, Channel, Requests, channel
 from pimsim.engine.tables import lower
-from pimsim.errors import ConfigError, TraceError
+from pimsim.errors import ConfigError
 from pimsim.mapping.address import flat_bank, map_of
 from pimsim.spec.dram import DramSpec
 
@@ -135,8 +135,12 @@ def replay(
     run.serve(part, last_part=True)
     n = len(np.asarray(address))
     arrived, departed = np.empty(n, np.int64), np.empty(n, np.int64)
-    for (index, _), simulated in zip(part, run.channels, strict=True):
+
+    def collect(which: int) -> None:
+        index, simulated = part[which][0], run.channels[which]
         arrived[index], departed[index] = simulated.arrived, simulated.departed
+
+    run.each(collect, list(range(len(part))))
     result = run.result(arrived, departed)
     if why:
         result = replace(result, bandwidth_loss=run.why([requests for _, requests in part], result.cycles))
@@ -205,18 +209,21 @@ class _Run:
             self.latest = int(due[-1])
         elif self.interval and self.organisation.channels > 1:
             due = np.arange(self.requests, self.requests + len(address)) * self.interval
-        try:
-            fields = self.map.decode(address)
-        except TraceError as error:
-            raise TraceError(f"{error} (request 0 is number {self.requests} of the trace)" if self.requests else str(error)) from None
-        every = Requests(
-            flat_bank(self.organisation, fields), fields["row"], fields["column"], is_write, due, 0 if len(due) else self.interval
-        )
+        number = np.zeros(len(address), np.int16)
+        bank, row, column = (np.empty(len(address), np.int64) for _ in range(3))
+
+        def decode(start: int) -> None:
+            block = slice(start, start + _BLOCK)
+            fields = self.map.decode(address[block], self.requests + start)
+            bank[block] = flat_bank(self.organisation, fields)
+            number[block], row[block], column[block] = fields["channel"], fields["row"], fields["column"]
+
+        self.each(decode, list(range(0, len(address), _BLOCK)))
+        every = Requests(bank, row, column, is_write, due, 0 if len(due) else self.interval)
         self.requests += len(address)
         self.writes += int(is_write.sum())
         if self.organisation.channels == 1:
             return [(np.arange(len(address)), every)]
-        number = fields["channel"].astype(np.min_scalar_type(self.organisation.channels))
 
         def of_channel(which: int) -> tuple[IntArray, Requests]:
             index = np.flatnonzero(number == which)
@@ -299,6 +306,7 @@ def _taken(requests: Requests, index: IntArray) -> Requests:
     return Requests(bank[index], row[index], column[index], is_write[index], due[index] if len(due) else due, interval)
 
 
+_BLOCK = 1 << 16  # addresses decoded at a time: what a core's cache holds
 _ALWAYS = ("ACT", "PRE", "RD", "WR", "REF")
 
 

@@ -43,11 +43,11 @@ class AddressMap:
     hashes: tuple[tuple[str, str], ...]
     burst_bytes: int
 
-    def decode(self, address: NDArray[np.uint64]) -> dict[str, NDArray[np.int64]]:
-        """Field values of byte addresses.
+    def decode(self, address: NDArray[np.uint64], first: int = 0) -> dict[str, NDArray[np.int64]]:
+        """Field values of byte addresses; `first` is the number of the first one in its trace.
 
         Raises:
-            TraceError: an address beyond the capacity, with its index.
+            TraceError: an address beyond the capacity, with its number.
         """
         line = np.asarray(address).astype(np.uint64) // np.uint64(self.burst_bytes)
         capacity = int(np.prod([int(size) for size in self.sizes], dtype=object))
@@ -55,7 +55,7 @@ class AddressMap:
         if beyond.any():
             at = int(beyond.argmax())
             value = int(np.asarray(address)[at])
-            raise TraceError(f"request {at}: address {value:#x} is beyond the capacity of {capacity * self.burst_bytes:#x} bytes")
+            raise TraceError(f"request {first + at}: address {value:#x} is beyond the capacity of {capacity * self.burst_bytes:#x} bytes")
         rest = line.astype(np.int64)
         fields: dict[str, NDArray[np.int64]] = {}
         for name, size in zip(reversed(self.order), reversed(self.sizes), strict=True):
