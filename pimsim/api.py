@@ -15,11 +15,12 @@ from pimsim.engine.dram import peak_bandwidth_gbps
 from pimsim.engine.orchestrate import Span, critical_path, schedule
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.graph import Workload
+from pimsim.kernel_report import KernelReport, run_kernel
 from pimsim.report import OperatorRow, Report
 from pimsim.spec.device import DeviceSpec, load_device
 from pimsim.units.cost import OperatorCost, add_up
 
-__all__ = ["CostCache", "Report", "load_device", "load_workload", "simulate"]
+__all__ = ["CostCache", "KernelReport", "Report", "load_device", "load_workload", "run_kernel", "simulate"]
 
 FIDELITIES = ("event",)
 POISSON_BATCHES = 512

@@ -245,9 +245,7 @@ class Move(Primitive):
         return self.elements * self.activation_bits // 8
 
 
-AnyPrimitive = Annotated[
-    Input | Gather | MatMul | Product | Elementwise | Reduce | Move, Field(discriminator="op")
-]
+AnyPrimitive = Annotated[Input | Gather | MatMul | Product | Elementwise | Reduce | Move, Field(discriminator="op")]
 
 
 class IndexSource(Spec):

@@ -11,9 +11,7 @@ from pimsim.console import quiet, write_json
 
 def check(
     device: Annotated[str, typer.Argument(help="Shipped device name or device file.")],
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override a device key: KEY=VALUE, for example dram.ranks=2.")
-    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a device key: KEY=VALUE, for example dram.ranks=2.")] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
 ) -> None:
     """Compare closed forms with the simulation: latency, bandwidth, refresh, capacity, row cycle, activation window, PIM peak."""
@@ -31,9 +29,7 @@ def check(
         table = Table("check", "expected", "simulated", "unit", "tolerance", "", box=None, header_style="bold")
         for item in found:
             verdict = "ok" if item.ok else "[red]FAILED[/red]"
-            table.add_row(
-                item.name, f"{item.expected:,.4g}", f"{item.simulated:,.4g}", item.unit, f"{item.tolerance:.0%}", verdict
-            )
+            table.add_row(item.name, f"{item.expected:,.4g}", f"{item.simulated:,.4g}", item.unit, f"{item.tolerance:.0%}", verdict)
         Console().print(table)
     if not all(item.ok for item in found):
         raise SystemExit(1)

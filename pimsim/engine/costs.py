@@ -16,7 +16,7 @@ from pimsim.mapping.indices import draw_indices
 from pimsim.mapping.placement import place
 from pimsim.spec.device import DeviceSpec
 from pimsim.units import host
-from pimsim.units.cost import NO_WORK, OperatorCost
+from pimsim.units.cost import NO_WORK, LookUps, OperatorCost
 
 
 class CostCache:
@@ -62,19 +62,15 @@ class CostCache:
         if key not in self._traces:
             self._traces = {key: draw_indices(workload, batch)}
         indices = self._traces[key]
-        pooled = [np.asarray(indices[table.name])[:batch] for table in item.tables]
-        pooling = np.array([p.shape[1] for p in pooled])
-        index = np.concatenate(pooled, axis=1).reshape(-1).astype(np.int64)
-        table = np.tile(np.repeat(np.arange(len(pooled)), pooling), batch)
-        sample = np.repeat(np.arange(batch), pooling.sum())
+        found = LookUps.of([np.asarray(indices[table.name])[:batch] for table in item.tables])
         policy = device.mapping.tables
         organisation = resolve_organisation(device.dram)
         stripes = getattr(device.unit, "units_per_channel", 1)
         if policy == "striped" and device.mapping.embedding != "pim":
             raise ConfigError("mapping.tables: 'striped': needs mapping.embedding = pim (allowed on the host: row, table)")
-        where = place(item.tables, policy, organisation, device.dram.channels, stripes).locate(table, index)
+        where = place(item.tables, policy, organisation, device.dram.channels, stripes).locate(found.table, found.index)
         if device.mapping.embedding == "pim" and device.unit is not None:
-            return device.unit.gather(item, device, batch, where, sample * len(pooled) + table)
+            return device.unit.gather(item, device, batch, where, found.sample * len(item.tables) + found.table)
         return host.gather(item, device, batch, where)
 
 

@@ -86,7 +86,10 @@ def lookups(dram: DramSpec, organisation: Organisation, where: Coordinates, exte
     step = np.arange(total) - np.repeat(np.cumsum(where.bursts) - where.bursts, where.bursts)
     column = where.column[which] + step
     address = compose(
-        dram, channel=where.channel[which], bank=where.bank[which], row=where.row[which] + column // organisation.columns,
+        dram,
+        channel=where.channel[which],
+        bank=where.bank[which],
+        row=where.row[which] + column // organisation.columns,
         column=column % organisation.columns,
     )
     result = replay(dram, address, np.zeros(total, bool))

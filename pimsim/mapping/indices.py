@@ -142,9 +142,7 @@ def _checked(arrays: dict[str, np.ndarray], table: Table, path: Path) -> np.ndar
     array = arrays[table.name]
     array = array[:, None] if array.ndim == 1 else array
     if not len(array) or array.shape[1] != table.pooling:
-        raise ConfigError(
-            f"{path}: {table.name}: shape {array.shape}, expected (samples, {table.pooling}) with one sample at least"
-        )
+        raise ConfigError(f"{path}: {table.name}: shape {array.shape}, expected (samples, {table.pooling}) with one sample at least")
     outside = (array < 0) | (array >= table.rows)
     if outside.any():
         sample = int(np.argmax(outside.any(axis=1)))

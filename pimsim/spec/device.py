@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pimsim.graph import Gather, MatMul
+    from pimsim.graph import AnyPrimitive, Gather, MatMul
     from pimsim.mapping.placement import Coordinates
-    from pimsim.units.cost import OperatorCost
+    from pimsim.units.cost import KernelRun, LookUps, OperatorCost
 
 
 class UnitSpec(Sourced, ABC):
@@ -33,13 +33,52 @@ class UnitSpec(Sourced, ABC):
     def area_mm2(self, device: DeviceSpec) -> float:
         """Area of all units of a device."""
 
-    @abstractmethod
     def matmul(self, item: MatMul, device: DeviceSpec, batch: int) -> OperatorCost:
-        """Cost of stationary weights times a batch's vectors."""
+        """Cost of stationary weights times a batch's vectors, within a model.
 
-    @abstractmethod
+        Raises:
+            ConfigError: these units do not multiply matrices.
+        """
+        raise ConfigError(f"mapping.matmul: 'pim': units of kind {self.kind} do not multiply matrices (allowed: host)")
+
     def gather(self, item: Gather, device: DeviceSpec, batch: int, where: Coordinates, bag: NDArray[np.int64]) -> OperatorCost:
-        """Cost of an embedding gather-and-reduce; `bag` numbers the (sample, table) of each look-up, both (n,)."""
+        """Cost of an embedding gather-and-reduce, within a model; `bag` numbers the (sample, table) of each look-up, both (n,).
+
+        Raises:
+            ConfigError: these units do not gather.
+        """
+        raise ConfigError(f"mapping.embedding: 'pim': units of kind {self.kind} do not gather embeddings (allowed: host)")
+
+    def run_kernel(
+        self, item: AnyPrimitive, device: DeviceSpec, batch: int, lookups: LookUps | None = None, end_to_end: bool = False
+    ) -> KernelRun:
+        """One kernel alone, from its first command to its last, on all channels of the device.
+
+        Args:
+            item: `MatMul`, `Elementwise` or `Gather`, sizes per sample.
+            device: The device whose unit this is.
+            batch: Samples.
+            lookups: The rows to gather, for a `Gather`.
+            end_to_end: Count the read-back of results and the host's share of the reduction too; weights are resident either way.
+
+        Raises:
+            ConfigError: a kernel or size that these units do not run.
+        """
+        raise ConfigError(f"kernel {item.op}: units of kind {self.kind} do not run it")
+
+    def compute(self, item: AnyPrimitive, *operands: NDArray[Any]) -> NDArray[Any]:
+        """The values that these units compute, in their own arithmetic and order of additions.
+
+        Args:
+            item: `MatMul`: operands are weights (out, in) and vectors (batch, in), result (batch, out). `Elementwise`: one array an
+                operand. `Gather`: for one table, rows (rows, dim), indices (batch, pooling) and optionally weights of the look-ups
+                (batch, pooling), result (batch, dim).
+            *operands: The values; rounded to the unit's formats first.
+
+        Raises:
+            ConfigError: a kernel or type that these units do not run.
+        """
+        raise ConfigError(f"kernel {item.op}: units of kind {self.kind} do not run it")
 
 
 class HostSpec(Sourced):
@@ -79,8 +118,9 @@ class DeviceSpec(Spec):
     """One system: `name.yaml` under `configs/devices/`, or the user's own file."""
 
     name: str
-    kind: Literal["memory", "near-bank"]
-    """`memory`: no compute beside the banks; `near-bank`: compute units at the banks."""
+    kind: Literal["memory", "near-bank", "near-rank", "dpu"]
+    """`memory`: no compute beside the memory; `near-bank`: units at banks or bank groups; `near-rank`: units on the module, beside its
+    ranks; `dpu`: general-purpose processors at the banks."""
     summary: str
     """One line: which part, which public numbers."""
     source: str

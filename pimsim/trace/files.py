@@ -100,9 +100,7 @@ def _read_npz(path: Path) -> Trace:
     if arrival is not None:
         late = np.flatnonzero(np.diff(arrival.astype(np.int64)) < 0)
         if late.size:
-            raise TraceError(
-                f"{path}: arrival_cycle: record {int(late[0]) + 1}: {int(arrival[late[0] + 1])}: earlier than the one before"
-            )
+            raise TraceError(f"{path}: arrival_cycle: record {int(late[0]) + 1}: {int(arrival[late[0] + 1])}: earlier than the one before")
         arrival = arrival.astype(np.int64)
     return Trace(address.astype(np.uint64), is_write.astype(bool), arrival)
 

@@ -1,9 +1,12 @@
-"""What running one operator for one batch costs: time, energy by part, commands and bytes; and which resources it holds meanwhile."""
+"""What running one operator for one batch costs, inside a model and alone: time, energy by part, commands and bytes, resources held."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 HOST, MEMORY = "host", "memory"
 
@@ -29,6 +32,56 @@ class OperatorCost:
     external_bytes: int = 0
     commands: Mapping[str, int] = field(default_factory=dict)
     limited_by: str = ""
+
+
+@dataclass(frozen=True)
+class KernelRun:
+    """One kernel alone on a device's units.
+
+    Attributes:
+        cycles: Memory clocks from the first command to the last.
+        commands: DRAM commands of one channel (the busiest).
+        energy_pj: Dynamic energy by part over all channels, in picojoules; NaN for a part that is not modelled.
+        limited_by: What set the time.
+    """
+
+    cycles: int
+    commands: Mapping[str, int]
+    energy_pj: Mapping[str, float]
+    limited_by: str = ""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The same work without the units: what was simulated, and its memory clocks."""
+
+    what: str
+    cycles: int
+
+
+@dataclass(frozen=True)
+class LookUps:
+    """The look-ups of one gather kernel in request order (sample by sample, table by table); all (n,) int64.
+
+    Attributes:
+        table: Number of the table within the gather.
+        index: Row of the table.
+        sample: Sample within the batch.
+    """
+
+    table: NDArray[np.int64]
+    index: NDArray[np.int64]
+    sample: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pooled: list[NDArray[np.int64]]) -> LookUps:
+        """From one (batch, pooling) array of rows for each table."""
+        batch, pooling = len(pooled[0]), np.array([rows.shape[1] for rows in pooled])
+        return cls(
+            table=np.tile(np.repeat(np.arange(len(pooled)), pooling), batch),
+            index=np.concatenate(pooled, axis=1).reshape(-1).astype(np.int64),
+            sample=np.repeat(np.arange(batch), pooling.sum()),
+        )
 
 
 NO_WORK = OperatorCost(unit="-", latency_ps=0, resources=())

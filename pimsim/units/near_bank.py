@@ -272,9 +272,7 @@ class NearBankSpec(UnitSpec):
         sizes = [-(-table.dim // pieces) * max(table.bits, 16) // 8 for table in item.tables]
         return np.array([-(-size // organisation.burst_bytes) for size in sizes], np.int64)
 
-    def _read_back(
-        self, item: Gather, device: DeviceSpec, bursts: NDArray[np.int64], extra_partials: int
-    ) -> tuple[Traffic, OperatorCost]:
+    def _read_back(self, item: Gather, device: DeviceSpec, bursts: NDArray[np.int64], extra_partials: int) -> tuple[Traffic, OperatorCost]:
         """Traffic of reading partial sums (bursts in each channel; the busiest sets the time) and the host's additions."""
         from dataclasses import replace
 

@@ -1,0 +1,129 @@
+"""`pimsim kernel`: one kernel on the units of a device, beside the same work on its plain memory."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pimsim.console import quiet, write_json
+
+if TYPE_CHECKING:
+    from pimsim.graph import AnyPrimitive, IndexSource
+    from pimsim.kernel_report import KernelReport
+
+KERNELS = ("gemv", "add", "mul", "relu", "embedding")
+
+
+def kernel(
+    name: Annotated[str, typer.Argument(help="gemv, add, mul, relu or embedding.")],
+    device: Annotated[str, typer.Option("--device", help="Device name (pimsim devices) or YAML file.")],
+    out_features: Annotated[int | None, typer.Option("--out-features", help="gemv: rows of the matrix.")] = None,
+    in_features: Annotated[int | None, typer.Option("--in-features", help="gemv: columns of the matrix.")] = None,
+    elements: Annotated[int | None, typer.Option("--elements", help="add, mul, relu: elements of the result.")] = None,
+    tables: Annotated[int, typer.Option("--tables", help="embedding: tables.")] = 1,
+    rows: Annotated[int | None, typer.Option("--rows", help="embedding: rows of each table.")] = None,
+    dim: Annotated[int | None, typer.Option("--dim", help="embedding: elements of a row.")] = None,
+    pooling: Annotated[int, typer.Option("--pooling", help="embedding: look-ups per table and sample (pooling factor).")] = 1,
+    bits: Annotated[int | None, typer.Option("--bits", help="Bits of an element: 4, 8, 16 or 32 (16; embedding rows 32).")] = None,
+    batch: Annotated[int, typer.Option("--batch", help="Samples.")] = 1,
+    zipf: Annotated[float | None, typer.Option("--zipf", help="embedding: draw rows with this Zipf exponent; without it uniform.")] = None,
+    indices: Annotated[str | None, typer.Option("--indices", help="embedding: .npz with one (samples, pooling) array a table.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="embedding: seed of the draw.")] = 0,
+    channels: Annotated[int | None, typer.Option("--channels", help="As --set dram.channels=N.")] = None,
+    end_to_end: Annotated[bool, typer.Option("--end-to-end", help="Count reading results back and the host's share, too.")] = False,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Override a device key: dram.timing.nCCDL=8.")] = None,
+    json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
+) -> None:
+    """Simulate one kernel on a device's compute units: clocks, commands, energy, and the speed-up over the plain memory."""
+    from pimsim.api import load_device, run_kernel
+    from pimsim.configs import parse_override
+    from pimsim.errors import ConfigError, unknown_name
+
+    overrides = dict(parse_override(text) for text in set_ or [])
+    if channels is not None:
+        overrides["dram.channels"] = channels
+    if name not in KERNELS:
+        raise ConfigError(unknown_name("kernel", name, KERNELS))
+    source = None
+    if name == "gemv":
+        item = _gemv(_given(out_features, "--out-features", name), _given(in_features, "--in-features", name), bits or 16)
+    elif name == "embedding":
+        item = _embedding(tables, _given(rows, "--rows", name), _given(dim, "--dim", name), pooling, bits or 32)
+        source = _source(zipf, indices, seed)
+    else:
+        item = _elementwise(name, _given(elements, "--elements", name), bits or 16)
+    report = run_kernel(load_device(device, overrides), item, batch, source, end_to_end)
+    write_json(report.to_json(), json)
+    if not quiet(json):
+        _print(report)
+
+
+def _given(value: int | None, option: str, name: str) -> int:
+    from pimsim.errors import ConfigError
+
+    if value is None:
+        raise ConfigError(f"{option}: missing (kernel {name} needs it)")
+    if value < 1:
+        raise ConfigError(f"{option}: {value}: must be at least 1")
+    return value
+
+
+def _gemv(out_features: int, in_features: int, bits: int) -> AnyPrimitive:
+    from pimsim.graph import MatMul
+    from pimsim.spec.base import validate
+
+    sizes = {"out_features": out_features, "in_features": in_features, "weight_bits": bits, "activation_bits": bits}
+    return validate(MatMul, {"name": "gemv"} | sizes, "kernel gemv")
+
+
+def _elementwise(name: str, elements: int, bits: int) -> AnyPrimitive:
+    from pimsim.graph import Elementwise
+    from pimsim.spec.base import validate
+
+    operands = 1 if name == "relu" else 2
+    sizes = {"function": name, "elements": elements, "operands": operands, "activation_bits": bits}
+    return validate(Elementwise, {"name": name} | sizes, f"kernel {name}")
+
+
+def _embedding(tables: int, rows: int, dim: int, pooling: int, bits: int) -> AnyPrimitive:
+    from pimsim.graph import Gather
+    from pimsim.spec.base import validate
+
+    each = [{"name": f"table{i}", "rows": rows, "dim": dim, "bits": bits, "pooling": pooling} for i in range(tables)]
+    return validate(Gather, {"name": "embedding", "tables": each}, "kernel embedding")
+
+
+def _source(zipf: float | None, indices: str | None, seed: int) -> IndexSource:
+    from pimsim.errors import ConfigError
+    from pimsim.graph import IndexSource
+    from pimsim.spec.base import validate
+
+    if indices is not None:
+        if zipf is not None:
+            raise ConfigError("--zipf and --indices: give one of them")
+        return IndexSource(kind="file", path=indices)
+    if zipf is None:
+        return IndexSource(kind="uniform", seed=seed)
+    return validate(IndexSource, {"kind": "zipf", "exponent": zipf, "seed": seed}, "--zipf")
+
+
+def _print(report: KernelReport) -> None:
+    from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    figures = report.to_json()
+    console.print(f"[bold]{report.kernel}[/bold] on [bold]{report.device}[/bold]")
+    console.print(f"cycles    {report.cycles:,} of {report.tck_ps / 1000:g} ns = {figures['latency_ns'] / 1000:,.3f} us")
+    console.print(f"baseline  {report.baseline.cycles:,} = {figures['baseline']['latency_ns'] / 1000:,.3f} us ({report.baseline.what})")
+    console.print(f"speed-up  {figures['speedup']:.2f}x")
+    console.print("commands  " + ", ".join(f"{command} {count:,}" for command, count in report.commands.items() if count) + " a channel")
+    for part, value in sorted(report.energy_pj.items(), key=lambda entry: (entry[0] != "total", -(entry[1] or 0))):
+        head = "energy    " if part == "total" else "          "
+        console.print(f"{head}{'n/a' if value is None else format(value / 1000, ',.3f'):>12} nJ  {part.replace('_', ' ')}", highlight=False)
+    console.print(f"area      {report.area_mm2:,.2f} mm2 of units")
+    console.print(f"limit     {report.limited_by}")
+
+
+COMMAND = kernel

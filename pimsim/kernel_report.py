@@ -1,0 +1,125 @@
+"""One kernel on a device beside the same work without its units: the question an architect asks first."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pimsim.dram.standard import resolve_timing
+from pimsim.errors import ConfigError
+from pimsim.graph import AnyPrimitive, Elementwise, Gather, IndexSource, Workload
+from pimsim.mapping.indices import draw_indices
+from pimsim.spec.device import DeviceSpec
+from pimsim.units.cost import Baseline, LookUps
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """What `run_kernel` answers.
+
+    Attributes:
+        device: Name of the device.
+        kernel: `gemv`, `add`, `mul`, `relu`, `embedding` ...
+        cycles: Memory clocks of the kernel.
+        tck_ps: Length of a memory clock.
+        baseline: The same work without the units.
+        commands: DRAM commands of one channel.
+        energy_pj: Dynamic energy by part over all channels; None for a part that is not modelled.
+        area_mm2: Area of all units.
+        macs: Multiply-accumulates.
+        limited_by: What set the time.
+        simulate_seconds: Time the simulation took, baseline left out.
+    """
+
+    device: str
+    kernel: str
+    cycles: int
+    tck_ps: int
+    baseline: Baseline
+    commands: Mapping[str, int]
+    energy_pj: Mapping[str, float | None]
+    area_mm2: float
+    macs: int
+    limited_by: str
+    simulate_seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of `pimsim kernel --json`."""
+        return {
+            "device": self.device,
+            "kernel": self.kernel,
+            "cycles": self.cycles,
+            "tck_ps": self.tck_ps,
+            "latency_ns": self.cycles * self.tck_ps / 1000,
+            "baseline": {
+                "what": self.baseline.what,
+                "cycles": self.baseline.cycles,
+                "latency_ns": self.baseline.cycles * self.tck_ps / 1000,
+            },
+            "speedup": self.baseline.cycles / self.cycles,
+            "commands": dict(self.commands),
+            "energy_pj": dict(self.energy_pj),
+            "area_mm2": self.area_mm2,
+            "macs": self.macs,
+            "limited_by": self.limited_by,
+            "simulate_seconds": self.simulate_seconds,
+        }
+
+
+def run_kernel(
+    device: DeviceSpec, item: AnyPrimitive, batch: int = 1, indices: IndexSource | None = None, end_to_end: bool = False
+) -> KernelReport:
+    """Runs one kernel on the units of a device, and the same work on its plain memory.
+
+    Args:
+        device: A device with units.
+        item: `MatMul` (one vector a sample: matrix-vector), `Elementwise` or `Gather`.
+        batch: Samples.
+        indices: Where the rows of a `Gather` come from; uniform draws when None.
+        end_to_end: Count the read-back of results and the host's share too; without it the weights are resident, results stay.
+
+    Raises:
+        ConfigError: a device without units, or a kernel or size that its units do not run.
+    """
+    from pimsim.units.plain import plain_memory
+
+    if device.unit is None:
+        raise ConfigError(f"{device.name}: has no compute units to run a kernel on")
+    if batch < 1:
+        raise ConfigError(f"--batch: {batch}: must be at least 1")
+    lookups = _look_ups(item, batch, indices) if isinstance(item, Gather) else None
+    began = time.perf_counter()
+    run = device.unit.run_kernel(item, device, batch, lookups, end_to_end)
+    seconds = time.perf_counter() - began
+    energy = {part: None if math.isnan(value) else value for part, value in run.energy_pj.items()}
+    energy["total"] = None if None in energy.values() else sum(run.energy_pj.values())
+    return KernelReport(
+        device=device.name,
+        kernel=_name(item),
+        cycles=run.cycles,
+        tck_ps=resolve_timing(device.dram)["tCK_ps"],
+        baseline=plain_memory(item, device, batch, lookups),
+        commands=run.commands,
+        energy_pj=energy,
+        area_mm2=device.unit.area_mm2(device),
+        macs=item.macs * batch,
+        limited_by=run.limited_by,
+        simulate_seconds=seconds,
+    )
+
+
+def _name(item: AnyPrimitive) -> str:
+    if isinstance(item, Elementwise):
+        return item.function
+    return {"matmul": "gemv", "gather": "embedding"}.get(item.op, item.op)
+
+
+def _look_ups(item: Gather, batch: int, indices: IndexSource | None) -> LookUps:
+    workload = Workload(name=item.name, batch=batch, operators=(item,), indices=indices or IndexSource(kind="uniform"), folder=".")
+    drawn = draw_indices(workload, batch)
+    return LookUps.of([np.asarray(drawn[table.name])[:batch] for table in item.tables])
