@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SWITCHES = {
     "scheduler": ("frfcfs", "frfcfs-row-hit", "fcfs"),
-    "row_policy": ("open", "closed"),
+    "row_policy": ("open", "closed", "auto-precharge"),
     "refresh": ("on", "off", "per-bank", "same-bank"),
 }
 
@@ -29,7 +29,7 @@ def replay(
     device: Annotated[str, typer.Option(help="Shipped device name or device file.")],
     interval: Annotated[int, typer.Option(help="Request i not before clock i * N; 0 saturates.")] = 0,
     scheduler: Annotated[str | None, typer.Option(help="frfcfs, frfcfs-row-hit or fcfs.")] = None,
-    row_policy: Annotated[str | None, typer.Option(help="open or closed.")] = None,
+    row_policy: Annotated[str | None, typer.Option(help="open, closed or auto-precharge.")] = None,
     refresh: Annotated[str | None, typer.Option(help="on (all banks), off, per-bank or same-bank.")] = None,
     map_name: Annotated[str | None, typer.Option("--map", help="Address map, by name or as an order of fields.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a device key: KEY=VALUE, for example dram.ranks=2.")] = None,

@@ -117,7 +117,7 @@ def used_commands(spec: DramSpec) -> set[Command]:
         used.add(Command.ACT2)
     if standard.data_clock:
         used |= {Command.CAS_RD, Command.CAS_WR}
-    if spec.controller.row_policy == "closed":
+    if spec.controller.row_policy != "open":
         used |= {Command.RDA, Command.WRA}
     return used
 
@@ -190,7 +190,7 @@ def lower(spec: DramSpec, all_commands: bool = False) -> ChannelTables:
     clock_runs = [evaluate(text, timing) for text in standard.data_clock] or [0, 0]
     options = [
         SCHEDULERS[controller.scheduler],
-        controller.row_policy == "closed",
+        controller.row_policy != "open",
         controller.refresh != "off",
         controller.read_queue,
         controller.write_queue,
@@ -199,7 +199,7 @@ def lower(spec: DramSpec, all_commands: bool = False) -> ChannelTables:
         interval,
         evaluate(standard.read_latency, timing),
         standard.dual_bus,
-        1,
+        0 if controller.row_policy == "auto-precharge" else 1,
         bool(standard.act2_within or standard.data_clock or standard.rising_edge or partial[0] or controller.merge_reads),
         *partial,
         bool(standard.rising_edge),

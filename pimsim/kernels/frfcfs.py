@@ -122,7 +122,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                 next_refresh += refresh_interval
             if closed:
                 for b in range(banks):
-                    if bank_state[b, B_ACCESSES] >= cap and bank_state[b, B_INJECTED] == 0:
+                    if bank_state[b, B_ACCESSES] >= max(cap, 1) and bank_state[b, B_INJECTED] == 0:
                         t = earliest(ready, PRE, rank[b], group[b], b, ranks, groups)
                         if t > now:
                             inject = min(inject, t)

@@ -14,8 +14,9 @@ class ControllerSpec(Spec):
 
     scheduler: Literal["frfcfs", "frfcfs-row-hit", "fcfs"] = "frfcfs"
     """`frfcfs`: oldest ready request first, column commands before row commands, with Ramulator 2.1's active buffer."""
-    row_policy: Literal["open", "closed"] = "open"
-    """`open` leaves a row open until a conflict or a refresh; `closed` precharges it once no queued request hits it."""
+    row_policy: Literal["open", "closed", "auto-precharge"] = "open"
+    """`open` leaves a row open until a conflict or a refresh; `closed` precharges it after one access, but a queued hit goes first, with
+    auto-precharge; `auto-precharge` closes it with every access, so that no access hits."""
     refresh: Literal["on", "off", "per-bank", "same-bank"] = "on"
     """`on`: all-bank refresh of every rank each nREFI; `off`: none; `per-bank`, `same-bank`: some banks at a time, where the standard
     has it."""

@@ -64,6 +64,14 @@ def test_closed_policy_precharges_after_access():
     assert (opened.departed - opened.arrived).tolist() == [49, 49, 49 + 22]
 
 
+def test_auto_precharge_policy_opens_a_row_for_every_access():
+    hits = [(0, 5, column, 0) for column in range(8)]
+    result = run(ddr4(row_policy="auto-precharge"), hits)
+    assert result.commands["ACT"] == result.commands["RDA"] == 8 and result.row_hits == 0
+    assert np.diff(np.sort(result.departed)).tolist() == [52 + 22] * 7  # tRAS + tRP: one row cycle for each
+    assert run(ddr4(row_policy="closed"), hits).commands["ACT"] < 8
+
+
 def test_reads_go_before_writes_until_the_watermark():
     """Twenty reads that conflict in one bank: 25 writes wait for them, the 26th (over 0.8 x 32) starts the drain."""
     reads = [(0, row, 0, 0) for row in range(20)]

@@ -66,7 +66,7 @@ def any_spec(draw: st.DrawFn) -> DramSpec:
         channels=draw(st.integers(1, 2)),
         controller=ControllerSpec(
             scheduler=draw(st.sampled_from(["frfcfs", "fcfs"])),
-            row_policy=draw(st.sampled_from(["open", "closed"])),
+            row_policy=draw(st.sampled_from(["open", "closed", "auto-precharge"])),
             refresh=draw(st.sampled_from(modes)),
             merge_reads=draw(st.booleans()),
         ),

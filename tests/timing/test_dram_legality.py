@@ -20,7 +20,7 @@ def specs(draw: st.DrawFn) -> DramSpec:
     low, high = sorted((draw(st.floats(0, 1)), draw(st.floats(0, 1))))
     controller = ControllerSpec(
         scheduler=draw(st.sampled_from(["frfcfs", "frfcfs-row-hit", "fcfs"])),
-        row_policy=draw(st.sampled_from(["open", "closed"])),
+        row_policy=draw(st.sampled_from(["open", "closed", "auto-precharge"])),
         refresh=draw(st.sampled_from(["on", "on", "off", *standard.banks_refreshed])),
         read_queue=draw(st.integers(1, 48)),
         write_queue=draw(st.integers(1, 48)),
