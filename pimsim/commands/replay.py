@@ -36,7 +36,7 @@ def replay(
     threads: Annotated[int, typer.Option(help="Channels simulated at a time.")] = 1,
     chunk: Annotated[int | None, typer.Option(help="Read the trace N requests at a time: traces larger than memory.")] = None,
     why: Annotated[bool, typer.Option("--why", help="Charge the clocks of the data bus to causes.")] = False,
-    per_bank: Annotated[bool, typer.Option("--per-bank", help="Counts by channel, bank group and bank.")] = False,
+    per_bank: Annotated[bool, typer.Option("--per-bank", help="Counts by channel, bank group and bank, energy by rank.")] = False,
     commands: Annotated[Path | None, typer.Option(help="Write every command to a CSV file.")] = None,
     timeline: Annotated[Path | None, typer.Option(help="Write a Chrome/Perfetto timeline (.json.gz).")] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,

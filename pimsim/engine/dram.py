@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pimsim.dram.standard import Command, Organisation, common_timing, resolve_organisation, resolve_timing
 from pimsim.energy.dram import Activity, energy_breakdown_nj
-from pimsim.engine.channel import BANK_FIELDS, NO_CLOCKS, Channel, Requests, channel
+from pimsim.engine.channel import BANK_FIELDS, NO_CLOCKS, Channel, Counted, Requests, channel
 from pimsim.engine.tables import lower
 from pimsim.errors import ConfigError
 from pimsim.mapping.address import flat_bank, map_of
@@ -60,6 +60,7 @@ class ReplayResult:
         departed: Clock of its last data beat for reads, acceptance for writes, (requests,).
         bandwidth_gbps: Bytes over `cycles`, GB/s.
         peak_bandwidth_gbps: Data-bus limit of all channels, GB/s.
+        rank_activity: What each rank of each channel did; `energy_breakdown_nj` turns it into energy.
         energy_nj: Energy by part; None where the standard has no public currents (and `io` without io_pj_per_bit).
         simulate_seconds: Wall-clock seconds of the kernel alone.
         bandwidth_loss: Clocks of the data buses of all channels by cause (`pimsim.engine.why`), queued writes included; None unless asked.
@@ -88,6 +89,7 @@ class ReplayResult:
     bandwidth_gbps: float
     peak_bandwidth_gbps: float
     energy_nj: dict[str, float | None]
+    rank_activity: list[list[Activity]]
     simulate_seconds: float
     bandwidth_loss: dict[str, int] | None = None
     command_log: NDArray[np.void] | None = field(default=None, repr=False)
@@ -265,13 +267,15 @@ class _Run:
         cycles = np.array([channel.cycles for channel in counted], np.int64)
         forwarded = sum(channel.forwarded for channel in counted)
         last = int(cycles.max()) if self.requests else 0
+        rank_activity = [[_rank_activity(organisation, channel, rank, last) for rank in range(organisation.ranks)] for channel in counted]
         commands = {command.name: int(counts[command]) for command in Command if counts[command] or command.name in _ALWAYS}
         activity = Activity(
             commands=commands,
             rank_cycles=last * organisation.ranks * organisation.channels,
-            open_rank_cycles=sum(_open_rank_clocks(channel.open_ranks, last) for channel in counted),
-            bytes=self.requests * organisation.burst_bytes,
+            open_rank_cycles=sum(activity.open_rank_cycles for ranks in rank_activity for activity in ranks),
+            bytes=sum(activity.bytes for ranks in rank_activity for activity in ranks),
         )
+        moved = self.requests * organisation.burst_bytes
         seconds_simulated = last * timing["tCK_ps"] * 1e-12
         return ReplayResult(
             requests=self.requests,
@@ -288,14 +292,15 @@ class _Run:
             coalesced=sum(channel.coalesced for channel in counted),
             merged=sum(channel.merged for channel in counted),
             commands=commands,
-            bytes=activity.bytes,
+            bytes=moved,
             channel_cycles=cycles,
             per_bank=per_bank,
             arrived=arrived,
             departed=departed,
-            bandwidth_gbps=activity.bytes / seconds_simulated * 1e-9 if last else 0.0,
+            bandwidth_gbps=moved / seconds_simulated * 1e-9 if last else 0.0,
             peak_bandwidth_gbps=peak_bandwidth_gbps(spec),
             energy_nj=energy_breakdown_nj(spec, activity),
+            rank_activity=rank_activity,
             simulate_seconds=self.seconds,
         )
 
@@ -310,12 +315,21 @@ _BLOCK = 1 << 16  # addresses decoded at a time: what a core's cache holds
 _ALWAYS = ("ACT", "PRE", "RD", "WR", "REF")
 
 
-def _open_rank_clocks(ranks: IntArray, until: int) -> int:
-    """Clocks during which a rank had an open bank, summed over the ranks."""
+def _rank_activity(organisation: Organisation, channel: Counted, rank: int, until: int) -> Activity:
+    """What one rank of one channel did until a clock; refreshes of whole ranks go round the ranks in order."""
     from pimsim.kernels.queues import R_CLOCKS, R_OPEN, R_SINCE
 
-    still_open = np.where(ranks[:, R_OPEN] > 0, np.maximum(until - ranks[:, R_SINCE], 0), 0)
-    return int(np.minimum(ranks[:, R_CLOCKS] + still_open, until).sum())
+    width = organisation.banks // organisation.ranks
+    reads, writes, activations = channel.per_bank[rank * width : (rank + 1) * width, :3].sum(axis=0).tolist()
+    refreshes = {name: -(-int(channel.commands[Command[name]] - rank) // organisation.ranks) for name in ("REF", "REFPB", "REFSB")}
+    state = channel.open_ranks[rank]
+    still_open = max(until - int(state[R_SINCE]), 0) if state[R_OPEN] > 0 else 0
+    return Activity(
+        commands={"ACT": activations, "RD": reads, "WR": writes} | refreshes,
+        rank_cycles=until,
+        open_rank_cycles=min(int(state[R_CLOCKS]) + still_open, until),
+        bytes=(reads + writes) * organisation.burst_bytes,
+    )
 
 
 def peak_bandwidth_gbps(spec: DramSpec) -> float:

@@ -1,4 +1,4 @@
-"""Statistics of a replay by channel, bank group and bank."""
+"""Statistics and energy of a replay by channel, rank, bank group and bank."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pimsim.dram.standard import resolve_organisation
+from pimsim.energy.dram import energy_breakdown_nj
 from pimsim.engine.channel import BANK_FIELDS
 from pimsim.engine.dram import ReplayResult
 from pimsim.spec.dram import DramSpec
@@ -19,7 +20,8 @@ def per_channel(spec: DramSpec, result: ReplayResult) -> list[dict[str, Any]]:
     Reads answered from the write queue or by another read, and writes merged into a queued one, reach no bank and are left out.
 
     Returns:
-        One entry a channel: its clocks, its counts, `bankgroups` and `banks`, which hold the counts and where they are.
+        One entry a channel: its clocks, its counts, `ranks` with their energy by part, `bankgroups` and `banks`, which hold the counts and
+        where they are.
     """
     organisation = resolve_organisation(spec)
     groups, within = organisation.bankgroups, organisation.banks_per_group
@@ -31,6 +33,10 @@ def per_channel(spec: DramSpec, result: ReplayResult) -> list[dict[str, Any]]:
                 "channel": number,
                 "cycles": int(result.channel_cycles[number]),
                 **_counts(counts.sum(axis=0)),
+                "ranks": [
+                    {"rank": rank, "energy_nj": _known(energy_breakdown_nj(spec, activity))}
+                    for rank, activity in enumerate(result.rank_activity[number])
+                ],
                 "bankgroups": [
                     {"rank": rank, "bankgroup": group, **_counts(by_group[rank, group])}
                     for rank in range(organisation.ranks)
@@ -43,6 +49,10 @@ def per_channel(spec: DramSpec, result: ReplayResult) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _known(energy: dict[str, float | None]) -> dict[str, float | str]:
+    return {part: "n/a" if value is None else value for part, value in energy.items()}
 
 
 def _counts(values: NDArray[np.int64]) -> dict[str, Any]:

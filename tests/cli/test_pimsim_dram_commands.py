@@ -116,6 +116,15 @@ def test_why_adds_up_and_banks_add_up(trace):
     assert "activation window" in printed and "bank group" in printed
 
 
+def test_energy_of_ranks_and_channels_adds_up(trace):
+    result = _cycles(trace, "--per-bank", "--set", "dram.ranks=2", "--set", "dram.channels=2")
+    ranks = [rank["energy_nj"] for channel in result["channels"] for rank in channel["ranks"]]
+    assert len(ranks) == 4
+    for part in ("activate", "read", "write", "refresh", "background", "total"):
+        assert sum(rank[part] for rank in ranks) == pytest.approx(result["energy_nj"][part])
+    assert len({rank["activate"] for rank in ranks}) > 1 and ranks[0]["io"] == result["energy_nj"]["io"] == "n/a"
+
+
 def test_merged_reads_take_one_command(tmp_path):
     path = tmp_path / "same.npz"
     np.savez(path, address=np.array([64, 64, 64, 128], np.uint64), is_write=np.zeros(4, bool))
