@@ -1,26 +1,20 @@
-"""Evaluates candidates on a fixed set of worker processes, or in this process for one job; the figures are the same.
+"""Evaluates candidates on an executor; the figures are the same on any.
 
 Every worker, and this process while it evaluates, computes on one thread, so that no sum depends on how many threads share it.
-A worker that dies is replaced and its candidate tried again; workers end by themselves when their parent is killed.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
 from typing import Protocol
 
 from cosearch.candidate import Candidate
+from pimsim.discovery import implementation
 from pimsim.errors import PimsimError
+from pimsim.executors import WorkerDied
 
 Metrics = dict[str, float | None]
 
@@ -44,7 +38,6 @@ class Task:
     id: int
     candidate: Candidate
     known: Metrics
-    attempts: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,13 +47,6 @@ class Outcome:
     metrics: Metrics
     error: str | None
     seconds: float
-
-
-ATTEMPTS = 3
-"""How often a candidate is tried whose worker died."""
-
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-_worker: Evaluator | None = None
 
 
 def attempt(evaluator: Evaluator, task: Task) -> Outcome:
@@ -77,69 +63,36 @@ def attempt(evaluator: Evaluator, task: Task) -> Outcome:
     raise AssertionError("unreachable")
 
 
-class WorkerPool:
-    """Runs tasks on `jobs` processes, each with its own evaluator made by `factory` (picklable) once."""
+@dataclass(frozen=True)
+class Measure:
+    """Makes an evaluator once in a worker and turns tasks into outcomes; `factory` is picklable."""
 
-    def __init__(self, factory: Callable[[], Evaluator], jobs: int) -> None:
-        self.factory, self.jobs = factory, jobs
-        self._local: Evaluator | None = None
-        self._executor: ProcessPoolExecutor | None = None
+    factory: Callable[[], Evaluator]
+
+    def __call__(self) -> Callable[[Task], Outcome]:
+        evaluator = self.factory()
+
+        def outcome(task: Task) -> Outcome:
+            with one_thread():
+                return attempt(evaluator, task)
+
+        return outcome
+
+
+class WorkerPool:
+    """Runs tasks on `jobs` workers of an executor, each with its own evaluator made by `factory` (picklable) once."""
+
+    def __init__(self, factory: Callable[[], Evaluator], jobs: int, executor: str = "local") -> None:
+        self._executor = implementation("pimsim.executors", "EXECUTOR", "executor", executor)(Measure(factory), jobs)
 
     def run(self, tasks: list[Task], stop: Callable[[], bool]) -> Iterator[tuple[Task, Outcome]]:
         """Yields every task with its outcome as it finishes; once `stop()` is true no further task begins."""
-        return self._run_here(tasks, stop) if self.jobs == 1 else self._run_there(tasks, stop)
+        for task, outcome in self._executor.run(tasks, stop):
+            yield task, Outcome({}, outcome.why, 0.0) if isinstance(outcome, WorkerDied) else outcome
 
     def close(self) -> None:
         """Ends the workers."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=True, cancel_futures=True)
-            self._executor = None
-
-    def _run_here(self, tasks: list[Task], stop: Callable[[], bool]) -> Iterator[tuple[Task, Outcome]]:
-        if self._local is None:
-            self._local = self.factory()
-        with one_thread():
-            for task in tasks:
-                if stop():
-                    return
-                yield task, attempt(self._local, task)
-
-    def _run_there(self, tasks: list[Task], stop: Callable[[], bool]) -> Iterator[tuple[Task, Outcome]]:
-        waiting, running = deque(tasks), {}
-        while waiting or running:
-            while waiting and len(running) < self.jobs and not stop():
-                task = waiting.popleft()
-                running[self._submit(task)] = task
-            if not running:
-                return
-            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in done:
-                task = running.pop(future)
-                try:
-                    yield task, future.result()
-                except BrokenProcessPool:
-                    self._executor = None
-                    if task.attempts + 1 < ATTEMPTS:
-                        waiting.appendleft(Task(task.id, task.candidate, task.known, task.attempts + 1))
-                    else:
-                        yield task, Outcome({}, f"its worker process died {ATTEMPTS} times (out of memory?)", 0.0)
-
-    def _submit(self, task: Task) -> Future[Outcome]:
-        if self._executor is not None:
-            try:
-                return self._executor.submit(_evaluate, task)
-            except BrokenProcessPool:
-                self._executor = None
-        executor = ProcessPoolExecutor(self.jobs, get_context("spawn"), _start_worker, (self.factory,))
-        before = {name: os.environ.get(name) for name in _THREADS}
-        os.environ.update(dict.fromkeys(_THREADS, "1"))  # for the workers; libraries already loaded here do not notice
-        try:
-            future = executor.submit(_evaluate, task)
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-        self._executor = executor
-        return future
+        self._executor.close()
 
 
 @contextmanager
@@ -155,24 +108,3 @@ def one_thread() -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(before)
-
-
-def _start_worker(factory: Callable[[], Evaluator]) -> None:
-    """Runs once in every worker: leaves interrupts to the parent, ends with the parent, makes the evaluator."""
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker = factory()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _evaluate(task: Task) -> Outcome:
-    assert _worker is not None
-    return attempt(_worker, task)

@@ -33,7 +33,8 @@ class Budget:
     """How much a session may do.
 
     Attributes:
-        jobs: Worker processes.
+        jobs: Workers.
+        executor: Where they run: a file of `pimsim/executors/`.
         candidates: Candidates in all, instead of the search file's number.
         minutes: Wall time of the search; None = no limit. Training the winner comes on top.
     """
@@ -41,6 +42,7 @@ class Budget:
     jobs: int = 1
     candidates: int | None = None
     minutes: float | None = None
+    executor: str = "local"
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def _search(run: RunFolder, space: JointSpace, budget: Budget, interrupt: Interr
     total = budget.candidates or problem.algorithm.candidates
     deadline = Deadline(budget.minutes)
     evaluator = functools.partial(CandidateEvaluator, problem, run.path, run.resolved["dataset"])
-    pool = WorkerPool(evaluator, budget.jobs)
+    pool = WorkerPool(evaluator, budget.jobs, budget.executor)
     store = TrialStore(run.path, problem.objectives, create=True)
     with progress.phase("search", total, done=0) as update:
         search = Search(

@@ -20,21 +20,21 @@ def run(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a search key: algorithm.children=4.")] = None,
     max_candidates: Annotated[int | None, typer.Option("--max-candidates", min=1, help="Candidates in all.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", help="Limit of the search's wall time.")] = None,
-    executor: Annotated[str, typer.Option("--executor", help="Where candidates are evaluated: local.")] = "local",
+    executor: Annotated[str, typer.Option("--executor", help="Where candidates are evaluated: local or ray.")] = "local",
 ) -> None:
     """Search models and hardware together; resume by the same command."""
     from cosearch.problem import load_problem
     from cosearch.progress import Progress
     from cosearch.run import Budget, run_search
     from pimsim.configs import parse_override
-    from pimsim.errors import ConfigError, unknown_name
+    from pimsim.discovery import implementation
+    from pimsim.errors import ConfigError
 
-    if executor != "local":
-        raise ConfigError("--executor: " + unknown_name("executor", executor, ("local",)))
+    implementation("pimsim.executors", "EXECUTOR", "--executor", executor)
     if max_minutes is not None and not max_minutes > 0:
         raise ConfigError(f"--max-minutes: {max_minutes}: must be above 0")
     problem = load_problem(search, dict(parse_override(text) for text in set_ or []))
-    budget = Budget(jobs, max_candidates, max_minutes)
+    budget = Budget(jobs, max_candidates, max_minutes, executor)
     try:
         done = run_search(problem, out, budget, sys.argv, Progress())
     except KeyboardInterrupt:

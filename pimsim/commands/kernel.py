@@ -10,10 +10,7 @@ import typer
 from pimsim.console import quiet, write_json
 
 if TYPE_CHECKING:
-    from pimsim.graph import AnyPrimitive, IndexSource
     from pimsim.kernel_report import KernelReport
-
-KERNELS = ("gemv", "add", "mul", "relu", "embedding")
 
 
 def kernel(
@@ -39,74 +36,20 @@ def kernel(
     """Simulate one kernel on a device's compute units: clocks, commands, energy, and the speed-up over the plain memory."""
     from pimsim.api import load_device, run_kernel
     from pimsim.configs import parse_override
-    from pimsim.errors import ConfigError, unknown_name
+    from pimsim.spec.base import validate
+    from pimsim.spec.kernel import KernelSpec
 
     overrides = dict(parse_override(text) for text in set_ or [])
     if channels is not None:
         overrides["dram.channels"] = channels
-    if name not in KERNELS:
-        raise ConfigError(unknown_name("kernel", name, KERNELS))
-    source = None
-    if name == "gemv":
-        item = _gemv(_given(out_features, "--out-features", name), _given(in_features, "--in-features", name), bits or 16)
-    elif name == "embedding":
-        item = _embedding(tables, _given(rows, "--rows", name), _given(dim, "--dim", name), pooling, bits or 32)
-        source = _source(zipf, indices, seed)
-    else:
-        item = _elementwise(name, _given(elements, "--elements", name), bits or 16)
-    report = run_kernel(load_device(device, overrides), item, batch, source, end_to_end)
+    sizes = {"out_features": out_features, "in_features": in_features, "elements": elements, "tables": tables, "rows": rows, "dim": dim}
+    more = {"pooling": pooling, "bits": bits, "zipf": zipf, "indices": indices, "seed": seed}
+    given = {key: value for key, value in (sizes | more).items() if value is not None}
+    asked = validate(KernelSpec, {"name": name} | given, "kernel")
+    report = run_kernel(load_device(device, overrides), asked.primitive(), batch, asked.source(), end_to_end)
     write_json(report.to_json(), json)
     if not quiet(json):
         _print(report)
-
-
-def _given(value: int | None, option: str, name: str) -> int:
-    from pimsim.errors import ConfigError
-
-    if value is None:
-        raise ConfigError(f"{option}: missing (kernel {name} needs it)")
-    if value < 1:
-        raise ConfigError(f"{option}: {value}: must be at least 1")
-    return value
-
-
-def _gemv(out_features: int, in_features: int, bits: int) -> AnyPrimitive:
-    from pimsim.graph import MatMul
-    from pimsim.spec.base import validate
-
-    sizes = {"out_features": out_features, "in_features": in_features, "weight_bits": bits, "activation_bits": bits}
-    return validate(MatMul, {"name": "gemv"} | sizes, "kernel gemv")
-
-
-def _elementwise(name: str, elements: int, bits: int) -> AnyPrimitive:
-    from pimsim.graph import Elementwise
-    from pimsim.spec.base import validate
-
-    operands = 1 if name == "relu" else 2
-    sizes = {"function": name, "elements": elements, "operands": operands, "activation_bits": bits}
-    return validate(Elementwise, {"name": name} | sizes, f"kernel {name}")
-
-
-def _embedding(tables: int, rows: int, dim: int, pooling: int, bits: int) -> AnyPrimitive:
-    from pimsim.graph import Gather
-    from pimsim.spec.base import validate
-
-    each = [{"name": f"table{i}", "rows": rows, "dim": dim, "bits": bits, "pooling": pooling} for i in range(tables)]
-    return validate(Gather, {"name": "embedding", "tables": each}, "kernel embedding")
-
-
-def _source(zipf: float | None, indices: str | None, seed: int) -> IndexSource:
-    from pimsim.errors import ConfigError
-    from pimsim.graph import IndexSource
-    from pimsim.spec.base import validate
-
-    if indices is not None:
-        if zipf is not None:
-            raise ConfigError("--zipf and --indices: give one of them")
-        return IndexSource(kind="file", path=indices)
-    if zipf is None:
-        return IndexSource(kind="uniform", seed=seed)
-    return validate(IndexSource, {"kind": "zipf", "exponent": zipf, "seed": seed}, "--zipf")
 
 
 def _print(report: KernelReport) -> None:
