@@ -1,6 +1,7 @@
 """GDDR6 SGRAM: one of the two 16-bit channels of a device, four bank groups of four banks, single-cycle commands.
 
-Timing values are clocks of CK (a quarter of WCK at double data rate): eight data beats of a pin in one clock.
+Timing values are clocks of CK (a quarter of WCK at double data rate): eight data beats of a pin in one clock. The speed bin of SK hynix's
+AiM adds the timing of its own commands, which `pimsim/units/aim_timing.py` uses and the constraints here do not.
 """
 
 from __future__ import annotations
@@ -104,6 +105,51 @@ SLOW = {
     "nPPD": 2,
 }
 
+AIM = {
+    "nBL": 2,
+    "nCL": 50,
+    "nRCDRD": 36,
+    "nRCDRDMAC": 56,
+    "nRCDEWMUL": 25,
+    "nRCDRDAF": 86,
+    "nRCDRDCP": 66,
+    "nRCDWR": 28,
+    "nRCDWRCP": 48,
+    "nRP": 32,
+    "nRAS": 54,
+    "nRC": 89,
+    "nWR": 33,
+    "nRTP": 12,
+    "nCWL": 6,
+    "nCCDS": 2,
+    "nCCDL": 2,
+    "nRRDS": 11,
+    "nRRDL": 11,
+    "nWTRS": 9,
+    "nWTRL": 11,
+    "nFAW": 42,
+    "nRREFD": 21,
+    "nPPD": 2,
+    "nRFCpb": 105,
+    "nRFCab": 210,
+    "nREFI": 3333,
+    "nCLREG": 0,
+    "nCWLREG": 1,
+    "nCWLGB": 1,
+    "nWPRE": 1,
+    "nMODCH": 32,
+    "tCK_ps": 500,
+}
+AIM_SOURCE = "GDDR6_AiM_timing of arkhadem/aim_simulator (0f28a07, src/dram/impl/GDDR6.cpp); nPPD as in the 1250 mV bin"
+AIM_CURRENTS = Currents(
+    1.25,
+    {"IDD0": 234, "IDD2N": 147, "IDD3N": 211, "IDD4R": 562, "IDD4W": 654, "IDD5AB": 436},
+    16,
+    "one channel of AiM, turned back from the powers at 1.25 V that the source gives: ACT 66.3, RD 438, WR 553, standby 264 (a row open) "
+    "and 183 mW; IDD5AB is an estimate: 225 mA over IDD3N, as in the currents of the 1350 mV bin; VDD only: no VPP, no I/O, no termination",
+    "CENT's power script (arkhadem/aim_simulator 0f28a07, scripts/cellar_power_calculator.py)",
+)
+
 
 def _organisation(density_mb: int, columns: int) -> Organisation:
     return Organisation(density_mb, 16, 16, bankgroups=4, banks_per_group=4, rows=1 << 14, columns=columns, burst_bytes=32)
@@ -117,9 +163,10 @@ STANDARD = Standard(
     speeds={
         "14000_1350mV": SpeedBin(14000, SHARED | FAST, PRESETS),
         "14000_1250mV": SpeedBin(14000, SHARED | SLOW, PRESETS),
+        "16000_AiM": SpeedBin(16000, AIM, AIM_SOURCE),
     },
     refresh_ns={},
-    currents={("8Gb_x16", "14000_1350mV"): CURRENTS},
+    currents={("8Gb_x16", "14000_1350mV"): CURRENTS, ("8Gb_x16", "16000_AiM"): AIM_CURRENTS},
     source=PRESETS + "; PRE to REF nRP is JEDEC's and not in that file; per-bank refresh visits every bank once each nREFI",
     beats_per_clock=8,
     common={"nRCD": "nRCDRD", "nRFC": "nRFCab"},
