@@ -259,8 +259,8 @@ class _Channel:
         left = count - 1
         while left:
             gap = self._earliest(command, bank) - clock
-            fit = left
-            if self.refresh_every:
+            fit = 0 if command == WRA16 else left  # WRA16 closes the rows that the next one needs
+            if fit and self.refresh_every:
                 fit = min(left, (self.next_refresh - 1 - clock) // gap)
             if fit <= 0:
                 clock, left = self._request(command, row, bank), left - 1
