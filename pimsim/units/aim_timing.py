@@ -231,8 +231,8 @@ def _lowered(timing: tuple[tuple[str, int], ...]) -> tuple[Rules, list[int]]:
                 key = (level, first, then)
                 longest[key] = max(longest.get(key, 0), clocks)
     rules: Rules = {level: [[] for _ in AimCommand] for level in ("channel", "bankgroup", "bank")}
-    for (level, first, then), clocks in longest.items():
-        rules[level][first].append((then, clocks))
+    for (where, before, after), clocks in longest.items():
+        rules[where][before].append((after, clocks))
     return rules, [evaluate(DURATION.get(command, "1"), values) for command in AimCommand]
 
 
@@ -294,9 +294,10 @@ class _Channel:
             return command
         if command in ONE_BANK:
             return command if self.rows[bank] == row else ACT if self.rows[bank] == CLOSED else PRE
-        if any(opened not in (row, CLOSED) for opened in self.rows):
+        opened = set(self.rows)
+        if opened - {row, CLOSED}:
             return PREA
-        return ACT16 if CLOSED in self.rows else command
+        return ACT16 if CLOSED in opened else command
 
     def _earliest(self, command: AimCommand, bank: int) -> int:
         clock = max(self.clock + 1, self.arrival, self.all[command])
