@@ -98,6 +98,9 @@ WIDTH_3200 = {
 }
 MICRON = "DRAMsim3 DDR4_8Gb_x8_{rate}.ini (currents of Micron's 8 Gb x8 DDR4 data sheet), umd-memsys/DRAMsim3 2981759"
 SCOPE = "VDD currents only: no VPP (word-line pump), no termination, no I/O drivers"
+CURRENTS_2400 = Currents(  # of the data rate, whatever the CAS latency
+    1.2, {"IDD0": 48, "IDD2N": 34, "IDD3N": 43, "IDD4R": 135, "IDD4W": 123, "IDD5AB": 250}, 8, SCOPE, MICRON.format(rate=2400)
+)
 
 STANDARD = Standard(
     title="DDR4 SDRAM",
@@ -118,13 +121,8 @@ STANDARD = Standard(
     },
     refresh_ns={"nRFC": {4096: 260, 8192: 360, 16384: 550}, "nREFI": 7800},
     currents={
-        ("8Gb_x8", "2400U"): Currents(
-            1.2,
-            {"IDD0": 48, "IDD2N": 34, "IDD3N": 43, "IDD4R": 135, "IDD4W": 123, "IDD5AB": 250},
-            8,
-            SCOPE,
-            MICRON.format(rate=2400),
-        ),
+        ("8Gb_x8", "2400R"): CURRENTS_2400,
+        ("8Gb_x8", "2400U"): CURRENTS_2400,
         ("8Gb_x8", "3200AA"): Currents(
             1.2,
             {"IDD0": 57, "IDD2N": 37, "IDD3N": 52, "IDD4R": 168, "IDD4W": 150, "IDD5AB": 250},

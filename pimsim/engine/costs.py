@@ -65,7 +65,7 @@ class CostCache:
         found = LookUps.of([np.asarray(indices[table.name])[:batch] for table in item.tables])
         policy = device.mapping.tables
         organisation = resolve_organisation(device.dram)
-        stripes = getattr(device.unit, "units_per_channel", 1)
+        stripes = device.unit.stripes(device) if device.unit is not None else 1
         if policy == "striped" and device.mapping.embedding != "pim":
             raise ConfigError("mapping.tables: 'striped': needs mapping.embedding = pim (allowed on the host: row, table)")
         where = place(item.tables, policy, organisation, device.dram.channels, stripes).locate(found.table, found.index)

@@ -156,17 +156,18 @@ def _watermarks(spec: DramSpec) -> tuple[int, int]:
     return math.floor(high) + 1, max(math.ceil(low), 1)
 
 
-def lower(spec: DramSpec, all_commands: bool = False) -> ChannelTables:
+def lower(spec: DramSpec, all_commands: bool = False, standard: Standard | None = None) -> ChannelTables:
     """Tables of one channel.
 
     Args:
         spec: The memory.
         all_commands: Keep the constraints of every command (command streams) instead of those that the controller issues.
+        standard: The standard with other constraints than its file's (data paths that end inside the memory); None for its file's.
 
     Raises:
         ConfigError: see `resolve_timing`.
     """
-    standard, timing, organisation = standard_of(spec), resolve_timing(spec), resolve_organisation(spec)
+    standard, timing, organisation = standard or standard_of(spec), resolve_timing(spec), resolve_organisation(spec)
     used = set(Command) if all_commands else used_commands(spec)
     rows = _rows(standard, timing, organisation.ranks, used)
     ordered = sorted(rows)

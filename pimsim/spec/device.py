@@ -33,6 +33,10 @@ class UnitSpec(Sourced, ABC):
     def area_mm2(self, device: DeviceSpec) -> float:
         """Area of all units of a device."""
 
+    def stripes(self, device: DeviceSpec) -> int:
+        """Pieces into which `mapping.tables: striped` cuts a row within one channel."""
+        return int(getattr(self, "units_per_channel", 1))
+
     def matmul(self, item: MatMul, device: DeviceSpec, batch: int) -> OperatorCost:
         """Cost of stationary weights times a batch's vectors, within a model.
 
