@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,11 @@ class RayExecutor(Generic[T, R]):
         if self._started:
             address = os.environ.get("RAY_ADDRESS")
             ray.init(
-                address=address, num_cpus=None if address else jobs, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+                address=address,
+                num_cpus=None if address else jobs,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
             )
         self._actor = ray.remote(num_cpus=1)(_Worker)
         self._idle: list[Any] = [self._actor.remote(factory) for _ in range(jobs)]
