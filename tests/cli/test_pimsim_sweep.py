@@ -45,7 +45,7 @@ def test_rows_charts_and_resume(sweep: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     table = pq.read_table(tmp_path / "one" / "results.parquet").to_pylist()
     assert [row["id"] for row in table] == list(range(12))
-    assert [(row["dram.channels"], row["dram.timing.nRCD"], row["batch"]) for row in table[:3]] == [(1, 22, 4), (1, 22, 8), (1, 30, 4)]
+    assert [(row["dram.channels"], row["dram.timing.nRCD"], row["batch"]) for row in table[:3]] == [(1, 22, 4), (1, 22, 8), (1, 60, 4)]
     assert table[2]["latency_us"] > table[0]["latency_us"] > table[4]["latency_us"] > 0  # slower activation; more channels
     assert all((row["error"] is None) == (row["latency_us"] is not None) for row in table)
     assert [row["id"] for row in table if row["error"] is not None] == [8, 9, 10, 11]
