@@ -83,6 +83,16 @@ def _run_one(steps, offsets, tasklets, distance):
             clock = issue[count - 1] + shift + 1
             issued += rounds * count
             continue
+        ahead = 0
+        while ahead < count and left[order[ahead]] > 1 and issue[ahead] < others:
+            k = order[ahead]
+            left[k] -= 1
+            ready[k] = issue[ahead] + distance
+            ahead += 1
+        if ahead > 0:
+            clock = issue[ahead - 1] + 1
+            issued += ahead
+            continue
         k = order[0]
         now = max(ready[k], clock)
         clock = now + 1

@@ -250,8 +250,9 @@ def test_what_limits_a_kernel() -> None:
     assert bound.limited_by == "MRAM transfers"
 
 
-def cycles(item, overrides=None, batch=1, **options) -> int:
-    return run_kernel(load_device("upmem", overrides), item, batch, **options).cycles
+def cycles(item, overrides=None) -> int:
+    device = load_device("upmem", overrides)
+    return device.unit.run_kernel(item, device, 1).cycles
 
 
 def test_overrides_change_the_time_through_the_mechanism() -> None:
@@ -325,9 +326,9 @@ def test_rows_are_dealt_over_dpus_as_the_values_assume() -> None:
 
 def test_a_hot_row_makes_its_dpu_the_slowest() -> None:
     item = Gather(name="g", tables=tables(2, pooling=20))
-    even = run_kernel(UPMEM, item, 64, IndexSource(kind="uniform"))
-    hot = run_kernel(UPMEM, item, 64, IndexSource(kind="zipf", exponent=1.3))
-    assert hot.cycles > 3 * even.cycles
+    even, skewed = look_ups(item, 64), look_ups(item, 64)
+    skewed.index[::4] = 17
+    assert UNIT.run_kernel(item, UPMEM, 64, skewed).cycles > 3 * UNIT.run_kernel(item, UPMEM, 64, even).cycles
 
 
 def test_models_run_on_the_dpus() -> None:
