@@ -1,0 +1,1 @@
+"""Functions that answer with our figure for a published one; named by the reference files."""
