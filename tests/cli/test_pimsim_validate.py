@@ -64,11 +64,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert [case["ok"] for case in cases] == [None, True, True, True]
     with pytest.raises(ConfigError, match="unknown case 'DRLM'; did you mean 'DLRM"):
         list(run_cases(["DRLM"]))
-    bad = (
-        references()[0]
-        .cases[0]
-        .model_copy(update={"id": "BAD", "run": "workload:gathered_bytes", "arguments": {"name": "rm1"}, "published": 1.0})
-    )
+    wrong = {"id": "BAD", "metric": "bytes", "published": 1, "source": "-", "status": "verified", "tolerance": 0.1}
+    bad = Case.model_validate(wrong | {"run": "workload:gathered_bytes", "arguments": {"name": "rm1"}})
     monkeypatch.setattr(run, "references", lambda: [run.Reference(system="s", cases=[bad])])
     with pytest.raises(SystemExit) as stopped:
         validate(only=None, json=None)
