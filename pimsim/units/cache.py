@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveInt, model_validator
 
+from pimsim.dram.standard import Organisation
+from pimsim.mapping.placement import Coordinates
 from pimsim.spec.base import Spec
 
 IntArray = NDArray[np.int64]
@@ -81,3 +83,25 @@ def most_frequent(key: IntArray, count: int) -> IntArray:
     found, counts = np.unique(key, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:count]
     return found[order[counts[order] > 1]].astype(np.int64)
+
+
+def missed(cache: CacheSpec, where: Coordinates, organisation: Organisation) -> Coordinates:
+    """The bursts of look-ups that miss a cache before the memory (a host's last-level cache), each as a look-up of its own.
+
+    Args:
+        cache: Geometry; its lines are bursts.
+        where: Coordinates of the look-ups, in order.
+        organisation: Geometry of the memory.
+
+    Raises:
+        ValueError: a line that is not a burst.
+    """
+    if cache.line_bytes != organisation.burst_bytes:
+        raise ValueError(f"line_bytes {cache.line_bytes}: must be a burst of {organisation.burst_bytes} bytes")
+    owner = np.repeat(np.arange(len(where.bursts)), where.bursts)
+    step = np.arange(len(owner)) - np.repeat(np.cumsum(where.bursts) - where.bursts, where.bursts)
+    down, column = np.divmod(where.column[owner] + step, organisation.columns)
+    channel, bank, row = where.channel[owner], where.bank[owner], where.row[owner] + down
+    line = ((row * organisation.columns + column) * organisation.banks + bank) * organisation.channels + channel
+    miss = ~hits(cache, line)
+    return Coordinates(channel[miss], bank[miss], row[miss], column[miss], np.ones(int(miss.sum()), np.int64))

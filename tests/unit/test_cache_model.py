@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pimsim.api import load_device
+from pimsim.dram.standard import resolve_organisation
+from pimsim.graph import Table
 from pimsim.kernels.cache_model import least_loaded
-from pimsim.units.cache import CacheSpec, hits, most_frequent, repeated
+from pimsim.mapping.placement import place
+from pimsim.units.cache import CacheSpec, hits, missed, most_frequent, repeated
 
 
 def reference(cache: CacheSpec, lines: list[int], allocate: list[bool]) -> list[bool]:
@@ -87,6 +91,23 @@ def test_work_goes_to_the_least_loaded(items: list[tuple[int, int]]) -> None:
         given_to.append(to)
     assert node.tolist() == given_to
     assert load.tolist() == expected
+
+
+def test_a_last_level_cache_leaves_the_first_reads_of_each_burst() -> None:
+    organisation = resolve_organisation(load_device("recnmp").dram)
+    tables = tuple(Table(name=f"t{n}", rows=300, dim=48) for n in range(2))
+    rng = np.random.default_rng(3)
+    table, index = rng.integers(0, 2, 900), rng.integers(0, 300, 900)
+    where = place(tables, "row", organisation, 1).locate(table, index)
+    large = missed(CacheSpec(size_bytes=1 << 20, ways=16), where, organisation)
+    assert len(large.bursts) == 4 * len(set(zip(table, index, strict=True)))  # 192 bytes in slots of four bursts
+    assert (large.bursts == 1).all()
+    none = missed(CacheSpec(size_bytes=64, ways=1), where, organisation)
+    assert len(none.bursts) == 4 * 900
+    assert (none.bank[::4].tolist(), none.row[::4].tolist()) == (where.bank.tolist(), where.row.tolist())
+    assert (none.column[3::4] - where.column == 3).all()
+    with pytest.raises(ValueError, match="line_bytes 128: must be a burst of 64"):
+        missed(CacheSpec(size_bytes=1024, line_bytes=128), where, organisation)
 
 
 def test_mistakes() -> None:
