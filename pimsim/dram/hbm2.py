@@ -1,6 +1,10 @@
 """HBM2: one 64-bit pseudo-channel of four bank groups of four banks, with separate row and column command buses.
 
 A channel here is one pseudo-channel. ACT takes two clocks on the row bus.
+
+Two timing names are no JEDEC parameters: `nBTA`, the idle clocks of the data bus between a read and a write; and `nDRAMSim`, 1 for the
+rules of DRAMSim2 and the simulators made from it (a precharge waits for a read's burst and for what of nRTPL exceeds nCCDL; a refresh
+follows the last precharge directly), 0 for the standard's.
 """
 
 from __future__ import annotations
@@ -10,23 +14,24 @@ from pimsim.dram.standard import Command, Constraint, Currents, Organisation, Pa
 ACT, PRE, PREA, REF, REFPB = Command.ACT, Command.PRE, Command.PREA, Command.REF, Command.REFPB
 RD, WR, RDA, WRA = Command.RD, Command.WR, Command.RDA, Command.WRA
 READS, WRITES = (RD, RDA), (WR, WRA)
+READ_TO_PRECHARGE = "nRTPL + nDRAMSim * (nBL - nRTPL + max(nRTPL, nCCDL) - nCCDL)"
 
 CONSTRAINTS = (
     Constraint("rank", READS, READS, "nBL"),
     Constraint("rank", WRITES, WRITES, "nBL"),
     Constraint("rank", READS, READS, "nCCDS"),
     Constraint("rank", WRITES, WRITES, "nCCDS"),
-    Constraint("rank", READS, WRITES, "nCL + nBL + 2 - nCWL"),
+    Constraint("rank", READS, WRITES, "nCL + nBL + nBTA - nCWL"),
     Constraint("rank", WRITES, READS, "nCWL + nBL + nWTRS"),
-    Constraint("rank", (RD,), (PREA,), "nRTPL"),
+    Constraint("rank", (RD,), (PREA,), READ_TO_PRECHARGE),
     Constraint("rank", (WR,), (PREA,), "nCWL + nBL + nWR"),
     Constraint("rank", (ACT,), (ACT,), "nRRDS"),
     Constraint("rank", (ACT,), (ACT,), "nFAW", window=4),
     Constraint("rank", (ACT,), (PREA,), "nRAS"),
     Constraint("rank", (PREA,), (ACT,), "nRP"),
-    Constraint("rank", (ACT,), (REF,), "nRC"),
-    Constraint("rank", (PRE, PREA), (REF,), "nRP"),
-    Constraint("rank", (RDA,), (REF,), "nRTPL + nRP"),
+    Constraint("rank", (ACT,), (REF,), "nRC - nDRAMSim * nRC"),
+    Constraint("rank", (PRE, PREA), (REF,), "nRP - nDRAMSim * (nRP - 1)"),
+    Constraint("rank", (RDA,), (REF,), f"{READ_TO_PRECHARGE} + nRP"),
     Constraint("rank", (WRA,), (REF,), "nCWL + nBL + nWR + nRP"),
     Constraint("rank", (REF,), (ACT, PREA, REF), "nRFC"),
     Constraint("rank", (REFPB,), (ACT,), "nRREFD"),
@@ -40,9 +45,9 @@ CONSTRAINTS = (
     Constraint("bank", (ACT,), WRITES, "nRCDWR"),
     Constraint("bank", (ACT,), (PRE,), "nRAS"),
     Constraint("bank", (PRE,), (ACT,), "nRP"),
-    Constraint("bank", (RD,), (PRE,), "nRTPL"),
+    Constraint("bank", (RD,), (PRE,), READ_TO_PRECHARGE),
     Constraint("bank", (WR,), (PRE,), "nCWL + nBL + nWR"),
-    Constraint("bank", (RDA,), (ACT,), "nRTPL + nRP"),
+    Constraint("bank", (RDA,), (ACT,), f"{READ_TO_PRECHARGE} + nRP"),
     Constraint("bank", (WRA,), (ACT,), "nCWL + nBL + nWR + nRP"),
     Constraint("bank", (REFPB,), (ACT,), "nRFCpb"),
     Constraint("bank", (ACT,), (REFPB,), "nRC"),
@@ -91,6 +96,8 @@ STANDARD = Standard(
                 "nRRDS": 4,
                 "nRRDL": 4,
                 "nFAW": 12,
+                "nBTA": 2,
+                "nDRAMSim": 0,
                 "tCK_ps": 1250,
             },
             PRESETS,
@@ -115,6 +122,8 @@ STANDARD = Standard(
                 "nRRDS": 4,
                 "nRRDL": 4,
                 "nFAW": 15,
+                "nBTA": 2,
+                "nDRAMSim": 0,
                 "tCK_ps": 1000,
             },
             PRESETS,
@@ -131,6 +140,6 @@ STANDARD = Standard(
     source=PRESETS,
     two_cycle={ACT: 2},
     dual_bus=True,
-    common={"nRCD": "nRCDRD", "nRTP": "nRTPL"},
+    common={"nRCD": "nRCDRD", "nRTP": READ_TO_PRECHARGE},
     banks_refreshed={"per-bank": PartialRefresh(REFPB, "one", "nREFIpb", "nRFCpb")},
 )

@@ -1,25 +1,23 @@
-"""Lowering of matrix-vector and gather-reduce kernels to the command streams that drive near-bank units.
+"""Lowering of gather-reduce kernels to the command streams that drive near-bank units.
 
 A stream is an int64 array (n, 3) of (command, bank, row), issued in this order, each at its earliest legal clock. In all-bank mode,
 bank `p` stands for bank `p` of every unit.
 
-The sequence is the one of the vendor's simulator (Samsung PIMSimulator): park every bank, switch from single-bank to all-bank mode,
-program the instruction memory, switch the units on, work, switch back, park.
+The frame is the one of the vendor's kernels (`pim_requests`): park every bank, switch from single-bank to all-bank mode, program the
+instruction memory, switch the units on, work, switch back, park.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pimsim.dram.standard import Command, Organisation
+from pimsim.engine.fenced import LEAVE_ROW, MODE_ROW, PARK_ROW, REGISTER_ROW
 
 Stream = NDArray[np.int64]
 ACT, PRE, RD, WR = int(Command.ACT), int(Command.PRE), int(Command.RD), int(Command.WR)
 
-PARK_ROW, MODE_ROW, REGISTER_ROW, LEAVE_ROW = -1, -2, -3, -4  # rows outside of the weights; only inequality matters
 INSTRUCTIONS_PER_BURST = 8
 
 
@@ -92,71 +90,6 @@ class Program:
             self.column(WR, bank, LEAVE_ROW)
         self.close(0, 1)
         self.stream += park(organisation)
-
-
-@dataclass(frozen=True)
-class MatVec:
-    """One channel's share of a matrix-vector kernel.
-
-    Attributes:
-        input_tiles: Input registers filled for each input tile, for example (8, 8, 3).
-        output_tiles: Outputs of one unit in each output tile, for example (8, 2).
-        items: Vectors to multiply (no weight reuse between them).
-    """
-
-    input_tiles: tuple[int, ...]
-    output_tiles: tuple[int, ...]
-    items: int
-
-    @property
-    def weight_columns(self) -> int:
-        """Column reads of weights."""
-        return sum(self.input_tiles) * sum(self.output_tiles) * self.items
-
-
-def matvec(share: MatVec, organisation: Organisation, timing: dict[str, int], banks_per_unit: int) -> Stream:
-    """Command stream of a matrix-vector kernel in one channel, mode switches included.
-
-    For each vector and output tile: switch the units on; for each input tile write the inputs to the registers through the register row
-    (of another bank than the weights' when a unit has several) and read the weights column by column; write the accumulators back; switch
-    the units off. Input tiles alternate between the banks of a unit.
-    """
-    program = Program()
-    program.enter(organisation, instructions=8)
-    _vector(program, share, organisation, timing, banks_per_unit)
-    pieces = [commands(program.stream)]
-    if share.items > 1:  # every later vector starts from the same open rows
-        program.stream = []
-        _vector(program, share, organisation, timing, banks_per_unit)
-        pieces.append(np.tile(commands(program.stream), (share.items - 1, 1)))
-    program.stream = []
-    program.leave(organisation)
-    return np.concatenate([*pieces, commands(program.stream)])
-
-
-def _vector(program: Program, share: MatVec, organisation: Organisation, timing: dict[str, int], banks_per_unit: int) -> None:
-    register_bank = 1 % banks_per_unit
-    close_after = max(1, -(-(timing["nWR"] - timing["nWTRL"]) // timing["nCCDL"]))  # reads that fit before the register row may close
-    next_row = [0] * banks_per_unit
-    for outputs in share.output_tiles:
-        program.units()
-        for tile, inputs in enumerate(share.input_tiles):
-            bank = tile % banks_per_unit
-            program.column(WR, register_bank, REGISTER_ROW, inputs)
-            done = 0
-            while done < inputs * outputs:
-                count = min(organisation.columns, inputs * outputs - done)
-                row = next_row[bank]
-                next_row[bank] += 1
-                first = min(close_after, count)
-                program.column(RD, bank, row, first)
-                if bank != register_bank:
-                    program.close(register_bank)
-                program.column(RD, bank, row, count - first)
-                done += count
-        program.column(WR, bank, next_row[bank], outputs)
-        next_row[bank] += 1
-        program.units()
 
 
 def gather_striped(

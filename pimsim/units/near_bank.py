@@ -1,35 +1,46 @@
 """A SIMD unit beside a group of banks, as in Samsung's HBM-PIM: it multiplies what a bank reads with its own registers.
 
 Modelling decisions:
-    * The host drives the units with ordinary column commands. In all-bank mode one command reaches the same row and column of one bank of
-      every unit, and one all-bank activation counts once in the activation window, as in the vendor's simulator.
+    * The host drives the units with ordinary requests and fences through its memory controller (`pimsim.engine.fenced`). In all-bank mode
+      one command reaches the same row and column of one bank of every unit.
     * Column commands in all-bank mode are spaced by nCCDL or by the time a unit needs for one burst, whichever is longer.
+    * The units' program repeats whole tiles: a matrix is padded to whole input and output tiles, an element-wise kernel to whole tiles in
+      every bank. Energy of arithmetic is charged for the kernel's own operations only.
+    * A kernel alone (`run_kernel`) puts all channels to work on one vector after the other, as the vendor's library does; within a model
+      (`matmul`) the mapper weighs every way of splitting the channels between vectors.
     * Narrow weights pack into a burst: the datapath is `simd_lanes` x 16 bits, so 8-bit weights double the lanes and 32-bit weights
       halve them; 4-bit weights are stored packed and widened to 8 bits, two unit cycles for one burst.
     * Weights that fill only a part of the channels are replicated over groups of channels, which share the batch.
-    * In bank-local gathers each unit accumulates the rows of its own banks, read by per-bank commands; the host reads each partial sum.
+    * An element-wise operation costs the energy of a multiply-accumulate, ReLU (a sign test) nothing.
 
-Not modelled: register-file and sequencer energy, leakage of the units, bank-level ECC.
+Not modelled: register-file and sequencer energy, leakage of the units, bank-level ECC, registers wider than a burst for 32-bit sums of
+integers, an instruction memory that overflows.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pimsim.dram.standard import Organisation, common_timing, resolve_organisation
 from pimsim.errors import ConfigError
-from pimsim.graph import Gather, MatMul
-from pimsim.mapping.placement import Coordinates
+from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul
+from pimsim.mapping.placement import Coordinates, place
 from pimsim.spec.device import DeviceSpec, UnitSpec
-from pimsim.units.cost import MEMORY, OperatorCost, add_up
+from pimsim.units.cost import MEMORY, KernelRun, LookUps, OperatorCost, add_up
+from pimsim.units.near_bank_gather import Gathered, gather_banks, gather_striped
 
 if TYPE_CHECKING:
+    from pimsim.engine.fenced import AllBankMode, Served
     from pimsim.engine.memory import Traffic
-    from pimsim.engine.pim_streams import MatVec
+    from pimsim.engine.pim_requests import MatVec
+
+FUNCTIONS = {"add": 2, "mul": 2, "relu": 1}  # element-wise functions and their least operands
+HBM2_CHANNEL = Organisation(4096, 64, 64, bankgroups=4, banks_per_group=4, rows=1 << 15, columns=32, burst_bytes=32)
 
 
 class NearBankSpec(UnitSpec):
@@ -40,12 +51,14 @@ class NearBankSpec(UnitSpec):
     """Units in one channel (pseudo-channel); they share its banks evenly."""
     simd_lanes: PositiveInt
     """Lanes of 16 bits in one unit."""
-    clock_mhz: PositiveFloat
-    """Clock of the unit."""
+    clock_mhz: PositiveFloat | None = None
+    """Clock of the unit; none = in step with the memory, one cycle each nCCDL."""
     input_registers: PositiveInt = 8
     """Registers of one burst each that hold the input vector (HBM-PIM: GRF_A)."""
     accumulators: PositiveInt = 8
     """Registers of one burst each that accumulate outputs (HBM-PIM: GRF_B)."""
+    idle_ranks: NonNegativeInt = 0
+    """Ranks without units on the same command bus; their refreshes take turns with those of the units' rank."""
     lane_reduction: bool = False
     """True: an adder tree sums the lanes of an accumulator in the unit; false: the host sums them (HBM-PIM)."""
     pj_per_mac_8: NonNegativeFloat
@@ -78,15 +91,14 @@ class NearBankSpec(UnitSpec):
         """Stored elements in one burst."""
         return organisation.burst_bytes * 8 // bits
 
-    def burst_ps(self, bits: int, organisation: Organisation) -> int:
-        """Time one unit needs to consume one burst of elements of `bits` bits, in picoseconds."""
+    def column_gap(self, bits: int, organisation: Organisation, timing: dict[str, int]) -> int:
+        """Clocks of the memory between two all-bank column commands, each of which brings a burst of elements of `bits` bits."""
         work = self.elements_per_burst(bits, organisation) * max(bits, 8)
         cycles = -(-work // (self.simd_lanes * 16))
-        return -(-cycles * 1_000_000 // max(int(self.clock_mhz), 1))
-
-    def column_gap(self, bits: int, organisation: Organisation, timing: dict[str, int]) -> int:
-        """Clocks of the memory between two all-bank column commands."""
-        return max(timing["nCCDL"], -(-self.burst_ps(bits, organisation) // timing["tCK_ps"]))
+        if self.clock_mhz is None:
+            return cycles * timing["nCCDL"]
+        burst_ps = -(-cycles * 1_000_000 // max(int(self.clock_mhz), 1))
+        return max(timing["nCCDL"], -(-burst_ps // timing["tCK_ps"]))
 
     def peak_gbps(self, bits: int, organisation: Organisation, timing: dict[str, int]) -> float:
         """Bytes per nanosecond that all units of one channel read from their banks."""
@@ -107,42 +119,170 @@ class NearBankSpec(UnitSpec):
         """Area of all units of the device."""
         return self.unit_mm2(resolve_organisation(device.dram)) * self.units_per_channel * device.dram.channels
 
+    def command_energy(self, device: DeviceSpec, total: Mapping[str, int], array: Mapping[str, int]) -> dict[str, float]:
+        """Energy of one channel's commands: rows of data open and move in every unit, other rows cost one ordinary command.
+
+        Args:
+            device: The device.
+            total: ACT, RD and WR of all rows.
+            array: Those on rows of data.
+        """
+        from pimsim.engine.memory import command_energy
+
+        bits = resolve_organisation(device.dram).burst_bytes * 8
+        special = {name: total.get(name, 0) - array.get(name, 0) for name in ("ACT", "RD", "WR")}
+        opened = command_energy(device.dram, {"ACT": array.get("ACT", 0) * self.units_per_channel}, 0)
+        control = command_energy(device.dram, special, (special["RD"] + special["WR"]) * bits)
+        columns = (array.get("RD", 0) + array.get("WR", 0)) * self.units_per_channel * bits
+        return add_up(opened, control, {"pim_column": columns * self.column_read_pj_per_bit})
+
+    def run_kernel(
+        self, item: AnyPrimitive, device: DeviceSpec, batch: int, lookups: LookUps | None = None, end_to_end: bool = False
+    ) -> KernelRun:
+        """One kernel alone on all channels; see `UnitSpec.run_kernel`."""
+        if isinstance(item, MatMul):
+            return self._run_matmul(item, device, batch, end_to_end)
+        if isinstance(item, Elementwise):
+            return self._run_elementwise(item, device, batch, end_to_end)
+        if isinstance(item, Gather) and lookups is not None:
+            return self._run_gather(item, device, lookups, end_to_end)
+        return super().run_kernel(item, device, batch, lookups, end_to_end)
+
+    def _run_matmul(self, item: MatMul, device: DeviceSpec, batch: int, end_to_end: bool) -> KernelRun:
+        channels = device.dram.channels
+        share = self._one_share(item, batch * item.vectors, channels, resolve_organisation(device.dram))
+        run = self._serve_matvec(item, share, device)
+        energy = {part: pj * channels for part, pj in self.command_energy(device, run.counts, run.array).items()}
+        energy["pim_mac"] = item.macs * batch * self.mac_pj(item.weight_bits)
+        cycles = run.cycles
+        if end_to_end:
+            back, host = self._read_results(item, share, batch * item.vectors, channels, device)
+            cycles += _clocks(back.latency_ps + host.latency_ps, device)
+            energy = add_up(energy, {part: pj * channels for part, pj in back.energy_pj.items()}, host.energy_pj)
+        return KernelRun(cycles, run.counts, energy, self._matvec_limit(item, share, run, device))
+
+    def _run_elementwise(self, item: Elementwise, device: DeviceSpec, batch: int, end_to_end: bool) -> KernelRun:
+        from pimsim.engine.fenced import serve
+        from pimsim.engine.memory import stream
+        from pimsim.engine.pim_requests import elementwise
+
+        if item.function not in FUNCTIONS or item.operands < FUNCTIONS[item.function]:
+            raise ConfigError(f"kernel {item.function} of {item.operands} operands: near-bank units run {', '.join(FUNCTIONS)}")
+        dram, organisation = device.dram, resolve_organisation(device.dram)
+        registers = min(self.input_registers, self.accumulators)
+        bursts = -(-item.elements * batch // self.elements_per_burst(item.activation_bits, organisation))
+        tiles = -(-bursts // (organisation.banks * registers * dram.channels))
+        mode = self.all_bank_mode(item.activation_bits, device)
+        run = serve(dram, elementwise(tiles, registers, item.operands, organisation, mode), mode, self.idle_ranks)
+        energy = {part: pj * dram.channels for part, pj in self.command_energy(device, run.counts, run.array).items()}
+        energy["pim_mac"] = item.elements * batch * max(item.operands - 1, 0) * self.mac_pj(item.activation_bits)
+        cycles = run.cycles
+        if end_to_end:
+            back = stream(dram, item.output_bytes * batch)
+            cycles, energy = cycles + _clocks(back.latency_ps, device), add_up(energy, back.energy_pj)
+        return KernelRun(cycles, run.counts, energy, "all-bank column commands and turns between reads and writes")
+
+    def _run_gather(self, item: Gather, device: DeviceSpec, lookups: LookUps, end_to_end: bool) -> KernelRun:
+        organisation = resolve_organisation(device.dram)
+        placement = place(item.tables, device.mapping.tables, organisation, device.dram.channels, self.units_per_channel)
+        where = placement.locate(lookups.table, lookups.index)
+        done = self._gathered(item, device, where, lookups.sample * len(item.tables) + lookups.table)
+        latency, energy = done.latency_ps, done.energy_pj
+        if end_to_end:
+            latency += done.back.latency_ps + done.host.latency_ps
+            energy = add_up(energy, done.back.energy_pj, done.host.energy_pj)
+        return KernelRun(_clocks(latency, device), done.busiest, energy, done.limited_by)
+
+    def compute(self, item: AnyPrimitive, *operands: NDArray[Any], organisation: Organisation = HBM2_CHANNEL) -> NDArray[Any]:
+        """The values of a kernel; see `UnitSpec.compute` and `pimsim.units.near_bank_values`.
+
+        Args:
+            item: `MatMul`, `Elementwise` (add, mul, relu) or `Gather` of one table.
+            *operands: As in `UnitSpec.compute`.
+            organisation: Geometry of one channel, for the lanes of a burst and the banks of a unit.
+        """
+        from pimsim.units import near_bank_values as values
+
+        if isinstance(item, MatMul):
+            bits, banks = item.weight_bits, self.banks_per_unit(organisation)
+            per_burst = self.elements_per_burst(bits, organisation)
+            return values.matvec(operands[0], operands[1], bits, per_burst, self.input_registers, banks, self.lane_reduction)
+        if isinstance(item, Elementwise):
+            return values.elementwise(item.function, list(operands), item.activation_bits)
+        if isinstance(item, Gather):
+            weights = operands[2] if len(operands) > 2 else None
+            return values.gather(operands[0], operands[1], weights, item.tables[0].bits)
+        return super().compute(item, *operands)
+
     def matmul(self, item: MatMul, device: DeviceSpec, batch: int) -> OperatorCost:
         """Stationary weights times the batch's vectors in all-bank mode, result read back and summed by the host."""
-        from pimsim.engine.memory import command_energy, stream
-        from pimsim.engine.pim_streams import matvec
-        from pimsim.engine.stream import issue_stream
-        from pimsim.units.host import roofline
-
-        dram, organisation, timing = device.dram, resolve_organisation(device.dram), common_timing(device.dram)
+        dram, timing = device.dram, common_timing(device.dram)
         vectors = batch * item.vectors
         together, share = self.share(item, vectors, device)
-        program = matvec(share, organisation, timing, self.banks_per_unit(organisation))
-        gap = self.column_gap(item.weight_bits, organisation, timing)
-        begin = timing["nREFI"] // 2  # on average a kernel starts in the middle of a refresh interval
-        result = issue_stream(dram.model_copy(update={"channels": 1}), program, column_gap=gap, begin=begin)
-
-        per_unit = sum(self.result_bursts(outputs, organisation) for outputs in share.output_tiles)
-        bursts = per_unit * self.units_per_channel * share.items
-        back = stream(dram.model_copy(update={"channels": 1}), bursts * organisation.burst_bytes)
-        lanes = 1 if self.lane_reduction else self.elements_per_burst(max(item.weight_bits, 8), organisation)
-        host = roofline(device, item.out_features * vectors * (lanes - 1), bursts * together * organisation.burst_bytes)
-
+        run = self._serve_matvec(item, share, device)
+        back, host = self._read_results(item, share, vectors, together, device)
         scale = together * vectors / share.items  # channel-shares of work: `together` channels for each vector
-        macs = share.weight_columns * self.units_per_channel * self.elements_per_burst(item.weight_bits, organisation)
-        channel = add_up(
-            self._program_energy(program, device, organisation),
-            {"pim_mac": macs * self.mac_pj(item.weight_bits)},
-            command_energy(dram, back.commands, back.bytes * 8),
-        )
+        channel = add_up(self.command_energy(device, run.counts, run.array), back.energy_pj)
+        outside = {name: run.counts.get(name, 0) - run.array.get(name, 0) for name in ("RD", "WR")}
+        moved = back.bytes + sum(outside.values()) * resolve_organisation(dram).burst_bytes
         return OperatorCost(
             unit="pim",
-            latency_ps=result.cycles * timing["tCK_ps"] + back.latency_ps + host.latency_ps,
+            latency_ps=run.cycles * timing["tCK_ps"] + back.latency_ps + host.latency_ps,
             resources=(MEMORY,),
-            energy_pj=add_up({part: value * scale for part, value in channel.items()}, host.energy_pj),
-            external_bytes=int((back.bytes + _count(program, "WR", special=True) * organisation.burst_bytes) * scale),
-            commands={name: int(count * scale) for name, count in result.counts.items()},
-            limited_by="all-bank column commands" if share.weight_columns * gap * 2 > result.cycles else "mode switches and row openings",
+            energy_pj=add_up(
+                {part: value * scale for part, value in channel.items()},
+                {"pim_mac": item.macs * batch * self.mac_pj(item.weight_bits)},
+                host.energy_pj,
+            ),
+            external_bytes=int(moved * scale),
+            commands={name: int(count * scale) for name, count in run.counts.items()},
+            limited_by=self._matvec_limit(item, share, run, device),
+        )
+
+    def all_bank_mode(self, bits: int, device: DeviceSpec) -> AllBankMode:
+        """How this unit's banks are addressed together, columns spaced for elements of `bits` bits."""
+        from pimsim.engine.pim_requests import all_bank_mode
+
+        organisation, timing = resolve_organisation(device.dram), common_timing(device.dram)
+        return all_bank_mode(organisation, self.banks_per_unit(organisation), self.column_gap(bits, organisation, timing))
+
+    def _serve_matvec(self, item: MatMul, share: MatVec, device: DeviceSpec) -> Served:
+        """One channel's share of a matrix-vector kernel; all channels are alike."""
+        from pimsim.engine.fenced import serve
+        from pimsim.engine.pim_requests import matvec
+
+        mode = self.all_bank_mode(item.weight_bits, device)
+        return serve(device.dram, matvec(share, resolve_organisation(device.dram), mode), mode, self.idle_ranks)
+
+    def _matvec_limit(self, item: MatMul, share: MatVec, run: Served, device: DeviceSpec) -> str:
+        gap = self.column_gap(item.weight_bits, resolve_organisation(device.dram), common_timing(device.dram))
+        return "all-bank column commands" if share.weight_columns * gap * 2 > run.cycles else "mode switches and row openings"
+
+    def _read_results(self, item: MatMul, share: MatVec, vectors: int, together: int, device: DeviceSpec) -> tuple[Traffic, OperatorCost]:
+        """Traffic of one channel's results, and the host's sums over lanes."""
+        from pimsim.engine.memory import stream
+        from pimsim.units.host import roofline
+
+        organisation = resolve_organisation(device.dram)
+        per_unit = -(-item.out_features // (together * self.units_per_channel))
+        bursts = self.result_bursts(per_unit, organisation) * self.units_per_channel * share.items
+        back = stream(device.dram.model_copy(update={"channels": 1}), bursts * organisation.burst_bytes)
+        lanes = 1 if self.lane_reduction else self.elements_per_burst(max(item.weight_bits, 8), organisation)
+        return back, roofline(device, item.out_features * vectors * (lanes - 1), bursts * together * organisation.burst_bytes)
+
+    def _one_share(self, item: MatMul, vectors: int, together: int, organisation: Organisation) -> MatVec:
+        """One channel's share when `together` channels work on each vector and a channel sees `vectors` of them."""
+        from pimsim.engine.pim_requests import MatVec
+
+        self.banks_per_unit(organisation)
+        bursts = -(-item.in_features // self.elements_per_burst(item.weight_bits, organisation))
+        per_unit = -(-item.out_features // (together * self.units_per_channel))
+        return MatVec(
+            inputs=self.input_registers,
+            outputs=self.accumulators,
+            input_tiles=-(-bursts // self.input_registers),
+            output_tiles=-(-per_unit // self.accumulators),
+            items=vectors,
         )
 
     def share(self, item: MatMul, vectors: int, device: DeviceSpec) -> tuple[int, MatVec]:
@@ -151,22 +291,16 @@ class NearBankSpec(UnitSpec):
         Every divisor of the channel count is weighed: more channels for a vector mean fewer outputs in each, fewer channels mean more
         groups of channels that share the batch. The choice has the fewest clocks of register writes, column reads and row openings.
         """
-        from pimsim.engine.pim_streams import MatVec
-
         organisation, timing = resolve_organisation(device.dram), common_timing(device.dram)
-        self.banks_per_unit(organisation)
-        per_burst = self.elements_per_burst(item.weight_bits, organisation)
-        registers = -(-item.in_features // per_burst)
-        inputs = _tiles(registers, self.input_registers)
         gap = self.column_gap(item.weight_bits, organisation, timing)
         opening = timing["nRP"] + timing["nRCD"]
         best: tuple[int, int, MatVec] | None = None
         for together in (c for c in range(1, device.dram.channels + 1) if device.dram.channels % c == 0):
-            per_unit = -(-item.out_features // (together * self.units_per_channel))
-            share = MatVec(inputs, _tiles(per_unit, self.accumulators), -(-vectors // (device.dram.channels // together)))
-            tiles = len(share.output_tiles)
-            one = tiles * (registers * timing["nCCDL"] + len(inputs) * (opening + timing["nRCD"] + timing["nWR"]))
-            one += registers * per_unit * gap + -(-registers * per_unit // organisation.columns) * opening
+            share = self._one_share(item, -(-vectors // (device.dram.channels // together)), together, organisation)
+            tiles = share.input_tiles * share.output_tiles
+            one = tiles * (share.inputs * timing["nCCDL"] + opening + timing["nRCD"] + timing["nWR"])
+            columns = tiles * share.inputs * share.outputs
+            one += columns * gap + -(-columns // organisation.columns) * opening
             if best is None or one * share.items < best[0]:
                 best = (one * share.items, together, share)
         assert best is not None
@@ -176,20 +310,8 @@ class NearBankSpec(UnitSpec):
         """Bursts that hold `outputs` finished accumulators of one unit: one each, or 32-bit sums side by side after an adder tree."""
         return -(-outputs * 4 // organisation.burst_bytes) if self.lane_reduction else outputs
 
-    def _program_energy(self, program: NDArray[np.int64], device: DeviceSpec, organisation: Organisation) -> dict[str, float]:
-        """Energy of one channel's stream: array rows open in every unit, register and mode rows cost one ordinary command."""
-        from pimsim.engine.memory import command_energy
-
-        array = {name: _count(program, name, special=False) for name in ("ACT", "RD", "WR")}
-        special = {name: _count(program, name, special=True) for name in ("ACT", "RD", "WR")}
-        bits = organisation.burst_bytes * 8
-        opened = command_energy(device.dram, {"ACT": array["ACT"] * self.units_per_channel}, 0)
-        columns = (array["RD"] + array["WR"]) * self.units_per_channel * bits
-        control = command_energy(device.dram, special, special["WR"] * bits)
-        return add_up(opened, control, {"pim_column": columns * self.column_read_pj_per_bit})
-
     def gather(self, item: Gather, device: DeviceSpec, batch: int, where: Coordinates, bag: NDArray[np.int64]) -> OperatorCost:
-        """Embedding gather-and-reduce beside the banks.
+        """Embedding gather-and-reduce beside the banks, partial sums read and added by the host.
 
         Args:
             item: The operator.
@@ -198,116 +320,24 @@ class NearBankSpec(UnitSpec):
             where: Coordinates of all look-ups in request order.
             bag: Number of the (sample, table) that each look-up belongs to, (n,).
         """
-        if device.mapping.tables == "striped":
-            return self._gather_striped(item, device, batch, where, bag)
-        return self._gather_banks(item, device, batch, where, bag)
-
-    def _gather_banks(self, item: Gather, device: DeviceSpec, batch: int, where: Coordinates, bag: NDArray[np.int64]) -> OperatorCost:
-        """Each unit sums the rows that its own banks hold; the host reads and adds the partial sums."""
-        from pimsim.engine.memory import lookups
-        from pimsim.engine.pim_streams import ACT, PRE, REGISTER_ROW, WR, commands
-        from pimsim.engine.stream import issue_stream
-
-        dram, organisation, timing = device.dram, resolve_organisation(device.dram), common_timing(device.dram)
-        inside = lookups(dram, organisation, where, external=False)
-        unit = where.channel * self.units_per_channel + where.bank // self.banks_per_unit(organisation)
-        pairs, first = np.unique(np.stack([bag, unit]), axis=1, return_index=True)
-        bursts = self._partial_bursts(item, organisation)[bag[first] % len(item.tables)]
-        per_unit = np.bincount(pairs[1], bursts, minlength=dram.channels * self.units_per_channel).astype(np.int64)
-        waves = int(-(-per_unit.max(initial=0) // self.accumulators))
-        switch = commands([(ACT, 0, REGISTER_ROW), (WR, 0, REGISTER_ROW), (PRE, 0, REGISTER_ROW)] * 2)
-        switching = issue_stream(dram.model_copy(update={"channels": 1}), switch).cycles * timing["tCK_ps"] * waves
-        back, host = self._read_back(item, device, per_unit.reshape(dram.channels, -1).sum(axis=1), len(pairs[0]) - len(np.unique(bag)))
-        energy = dict(inside.energy_pj)
-        energy.pop("dram_read", None)
-        energy["pim_column"] = int(where.bursts.sum()) * organisation.burst_bytes * 8 * self.column_read_pj_per_bit
-        energy["pim_mac"] = self._add_pj(item, where, bag)
+        done = self._gathered(item, device, where, bag)
         return OperatorCost(
             unit="pim",
-            latency_ps=inside.latency_ps + switching + back.latency_ps + host.latency_ps,
+            latency_ps=done.latency_ps + done.back.latency_ps + done.host.latency_ps,
             resources=(MEMORY,),
-            energy_pj=add_up(energy, back.energy_pj, host.energy_pj),
-            external_bytes=back.bytes,
-            commands=_add_counts(inside.commands, back.commands),
-            limited_by="row openings" if inside.latency_ps > switching + back.latency_ps else "reading partial sums back",
+            energy_pj=add_up(done.energy_pj, done.back.energy_pj, done.host.energy_pj),
+            external_bytes=done.back.bytes,
+            commands={name: int(count) for name, count in add_up(done.commands, done.back.commands).items()},
+            limited_by=done.limited_by if done.latency_ps > done.back.latency_ps else "reading partial sums back",
         )
 
-    def _gather_striped(self, item: Gather, device: DeviceSpec, batch: int, where: Coordinates, bag: NDArray[np.int64]) -> OperatorCost:
-        """All units of a channel read their piece of a row in lock-step and sum it; the host reads a piece from each."""
-        from pimsim.engine.pim_streams import gather_striped
-        from pimsim.engine.stream import issue_stream
-
-        dram, organisation, timing = device.dram, resolve_organisation(device.dram), common_timing(device.dram)
-        single = dram.model_copy(update={"channels": 1})
-        gap = max(self.column_gap(table.bits, organisation, timing) for table in item.tables)
-        slots = self._partial_bursts(item, organisation, pieces=self.units_per_channel)
-        cycles, read, partials = 0, np.zeros(dram.channels, np.int64), 0
-        counts: dict[str, int] = {}
-        energy: dict[str, float] = {}
-        for channel in np.unique(where.channel):
-            mine = where.channel == channel
-            bags = np.unique(bag[mine])
-            write_backs = int(slots[bags % len(item.tables)].sum())
-            program = gather_striped(where.bank[mine], where.row[mine], where.bursts[mine], organisation, write_backs)
-            result = issue_stream(single, program, column_gap=gap)
-            cycles = max(cycles, result.cycles)
-            counts = _add_counts(counts, result.counts)
-            energy = add_up(energy, self._program_energy(program, device, organisation))
-            read[channel] = write_backs * self.units_per_channel
-            partials += len(bags)
-        back, host = self._read_back(item, device, read, partials - len(np.unique(bag)))
-        energy["pim_mac"] = self._add_pj(item, where, bag)
-        return OperatorCost(
-            unit="pim",
-            latency_ps=cycles * timing["tCK_ps"] + back.latency_ps + host.latency_ps,
-            resources=(MEMORY,),
-            energy_pj=add_up(energy, back.energy_pj, host.energy_pj),
-            external_bytes=back.bytes,
-            commands=_add_counts(counts, back.commands),
-            limited_by="all-bank row openings" if cycles * timing["tCK_ps"] > back.latency_ps else "reading partial sums back",
-        )
-
-    def _partial_bursts(self, item: Gather, organisation: Organisation, pieces: int = 1) -> NDArray[np.int64]:
-        """Bursts of one partial sum in one unit, for each table; sums are kept in 16 bits or more."""
-        sizes = [-(-table.dim // pieces) * max(table.bits, 16) // 8 for table in item.tables]
-        return np.array([-(-size // organisation.burst_bytes) for size in sizes], np.int64)
-
-    def _read_back(self, item: Gather, device: DeviceSpec, bursts: NDArray[np.int64], extra_partials: int) -> tuple[Traffic, OperatorCost]:
-        """Traffic of reading partial sums (bursts in each channel; the busiest sets the time) and the host's additions."""
-        from dataclasses import replace
-
-        from pimsim.engine.memory import command_energy, stream
-        from pimsim.units.host import roofline
-
-        dram, size = device.dram, resolve_organisation(device.dram).burst_bytes
-        total = int(bursts.sum())
-        busiest = stream(dram.model_copy(update={"channels": 1}), int(bursts.max(initial=0)) * size)
-        counts = {name: round(count * total / max(int(bursts.max(initial=0)), 1)) for name, count in busiest.commands.items()}
-        traffic = replace(busiest, bytes=total * size, commands=counts, energy_pj=command_energy(dram, counts, total * size * 8))
-        widest = max(table.dim for table in item.tables)
-        return traffic, roofline(device, extra_partials * widest, total * size)
-
-    def _add_pj(self, item: Gather, where: Coordinates, bag: NDArray[np.int64]) -> float:
-        """Energy of the units' additions: an addition is charged as a multiply-accumulate of its precision."""
-        each = np.array([table.dim * self.mac_pj(max(table.bits, 16)) for table in item.tables])
-        return float(each[bag % len(item.tables)].sum())
+    def _gathered(self, item: Gather, device: DeviceSpec, where: Coordinates, bag: NDArray[np.int64]) -> Gathered:
+        how = gather_striped if device.mapping.tables == "striped" else gather_banks
+        return how(self, item, device, where, bag)
 
 
-def _add_counts(*parts: dict[str, int]) -> dict[str, int]:
-    return {name: int(count) for name, count in add_up(*parts).items()}
-
-
-def _tiles(total: int, size: int) -> tuple[int, ...]:
-    """`total` things in tiles of `size`, the last one shorter."""
-    full, rest = divmod(total, size)
-    return (size,) * full + ((rest,) if rest else ())
-
-
-def _count(program: NDArray[np.int64], name: str, special: bool) -> int:
-    """Commands of one name in a stream that touch mode and register rows (`special`) or array rows."""
-    from pimsim.dram.standard import Command
-
-    return int(((program[:, 0] == int(Command[name])) & ((program[:, 2] < 0) == special)).sum())
+def _clocks(latency_ps: int, device: DeviceSpec) -> int:
+    return -(-latency_ps // common_timing(device.dram)["tCK_ps"])
 
 
 UNIT = NearBankSpec

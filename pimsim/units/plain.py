@@ -2,18 +2,22 @@
 
 Modelling decisions:
     * No compute time, no cache, no latency of the processor: what remains is the memory's own limit, the most favourable baseline.
-    * Dense kernels stream: all operands are read from contiguous addresses dealt evenly over the channels, then the result is written.
+    * Dense kernels stream: all operands are read from contiguous addresses dealt evenly over the channels, and when the last one has
+      arrived, the result is written behind them. All requests are there at the start and go through the queue that drives near-bank
+      units too (`pimsim.engine.fenced`); memories that it does not serve go through the FR-FCFS controller.
     * A gather reads every row of every look-up, in order, as fast as the controller takes requests; results stay in the processor.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pimsim.dram.standard import resolve_organisation
 from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul
 from pimsim.mapping.placement import place
 from pimsim.spec.device import DeviceSpec
+from pimsim.spec.dram import DramSpec
 from pimsim.units.cost import Baseline, LookUps
 
 
@@ -47,10 +51,27 @@ def traffic_bytes(item: AnyPrimitive, batch: int) -> tuple[int, int]:
 
 
 def _streamed(device: DeviceSpec, read_bytes: int, written_bytes: int) -> int:
+    """Clocks of one channel's share of reads, then writes."""
     from pimsim.engine.dram import replay
+    from pimsim.engine.fenced import can_serve, serve
 
-    size = resolve_organisation(device.dram).burst_bytes * device.dram.channels
-    reads, writes = -(-read_bytes // size), -(-written_bytes // size)
-    address = np.arange(reads + writes, dtype=np.uint64) * np.uint64(resolve_organisation(device.dram).burst_bytes)
     single = device.dram.model_copy(update={"channels": 1})
+    size = resolve_organisation(single).burst_bytes
+    reads, writes = (-(-total // (size * device.dram.channels)) for total in (read_bytes, written_bytes))
+    address = np.arange(reads + writes, dtype=np.uint64) * np.uint64(size)
+    if can_serve(single):
+        return serve(single, stream_requests(single, address, reads), idle_ranks=getattr(device.unit, "idle_ranks", 0)).cycles
     return replay(single, address, np.arange(reads + writes) >= reads).cycles
+
+
+def stream_requests(single: DramSpec, address: NDArray[np.uint64], reads: int) -> NDArray[np.int64]:
+    """Requests to one channel at byte addresses: the first `reads` of them reads, the others writes that wait for the last read."""
+    from pimsim.dram.standard import Command
+    from pimsim.engine.fenced import DRAIN
+    from pimsim.mapping.address import flat_bank, map_of
+
+    fields = map_of(single).decode(address)
+    is_write = np.arange(len(address)) >= reads
+    command = np.where(is_write, int(Command.WR), int(Command.RD))
+    flags = np.where(is_write & (np.arange(len(address)) == reads), DRAIN, 0)
+    return np.stack([command, flat_bank(resolve_organisation(single), fields), fields["row"], fields["column"], flags], axis=1)
