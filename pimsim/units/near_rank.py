@@ -73,7 +73,8 @@ class Gathered:
 
     Attributes:
         delivered: Clock at which the last instruction has arrived.
-        read: Clock at which the last row is read (or found in a cache) and added.
+        read: Clock at which the last row is read (or found in a cache).
+        added: Clock at which the last row is added.
         summed: Clock at which the last sum lies in a buffer chip.
         returned: Clock at which the last sum is on the host.
         counts: Commands of each simulated rank, {rank: {command: count}}.
@@ -83,6 +84,7 @@ class Gathered:
 
     delivered: int
     read: int
+    added: int
     summed: int
     returned: int
     counts: dict[int, dict[str, int]]
@@ -244,18 +246,19 @@ class NearRankSpec(UnitSpec):
         reads = self.arranged(self._reads(where, bag, device), item, device)
         due = self._delivered(reads, organisation)
         read, counts, bits = self._read(reads, due, device)
+        taken = self._added(reads, due, read, device)
         dims = np.array([table.dim for table in item.tables], np.int64)
         bursts = -(-(-(-dims // copies) * 4) // organisation.burst_bytes)  # of a sum in FP32, for each table
         each = self.reducers_per_rank(organisation)
 
-        sums, ready = _last(np.stack([reads.bag, self.reducer_of(reads, organisation)]), read)
+        sums, ready = _last(np.stack([reads.bag, self.reducer_of(reads, organisation)]), taken)
         rank = sums[1] // each
-        added = dims[reads.bag % len(dims)].sum()
+        elements = dims[reads.bag % len(dims)].sum()
         if self.reads_end_at != "rank":
             size = bursts[sums[0] % len(dims)]
             ready = serve(rank, ready, size * beat)
             bits["partial"] = int(size.sum()) * organisation.burst_bytes * 8
-            added += dims[sums[0] % len(dims)].sum()
+            elements += dims[sums[0] % len(dims)].sum()
         sums, summed = _last(np.stack([sums[0], rank // self.ranks_per_dimm]), ready)
 
         size = bursts[sums[0] % len(dims)] * copies
@@ -263,10 +266,11 @@ class NearRankSpec(UnitSpec):
         returned = serve(channel, summed, size * beat)
         sent = np.bincount(reads.rank // organisation.ranks, minlength=organisation.channels) * self.instruction_bits
         busy = -(-sent // self.channel_bits_per_clock) + np.bincount(channel, size * beat, organisation.channels).astype(np.int64)
-        bits |= {"instruction": int(sent.sum()), "result": int(size.sum()) * organisation.burst_bytes * 8, "added": int(added)}
+        bits |= {"instruction": int(sent.sum()), "result": int(size.sum()) * organisation.burst_bytes * 8, "added": int(elements)}
         return Gathered(
             delivered=int(due.max(initial=0)),
             read=int(read.max(initial=0)),
+            added=int(taken.max(initial=0)),
             summed=int(summed.max(initial=0)),
             returned=int(max(returned.max(initial=0), busy.max(initial=0))),
             counts=counts,
@@ -297,7 +301,7 @@ class NearRankSpec(UnitSpec):
         return deliver(reads.rank, due, self.instruction_bits, self.rank_bits_per_clock)
 
     def _read(self, reads: Reads, due: IntArray, device: DeviceSpec) -> tuple[IntArray, dict[int, dict[str, int]], dict[str, int]]:
-        """Clock at which each row is read and added; commands of each rank; bits and accesses."""
+        """Clock at which each row is read; commands of each rank; bits and accesses."""
         organisation = resolve_organisation(device.dram)
         whole = np.gcd.reduce(np.append(reads.bursts, organisation.columns))
         piece = 1 if self.reads_end_at == "rank" else int(whole)
@@ -313,7 +317,7 @@ class NearRankSpec(UnitSpec):
         np.maximum.at(last, owner, ready)
         bits = {"column": int((~hit).sum()) * piece * organisation.burst_bytes * 8 * self.stripes(device)}
         bits |= {"accesses": len(hit), "hits": int(hit.sum())}
-        return self._added(reads, due, last, device), counts, bits
+        return last, counts, bits
 
     def _added(self, reads: Reads, due: IntArray, last: IntArray, device: DeviceSpec) -> IntArray:
         """Clock at which the adders of each rank have taken each row, whose last burst came at `last`."""
@@ -353,9 +357,11 @@ class NearRankSpec(UnitSpec):
     def limit(self, gathered: Gathered, end_to_end: bool) -> str:
         """What set the time, for the report."""
         if end_to_end and gathered.returned > 1.05 * gathered.summed:
-            return "results to the host"
-        if gathered.summed > 1.05 * gathered.read:
+            return "instructions and results on the channel"
+        if gathered.summed > 1.05 * gathered.added:
             return "partial sums to the buffer chip"
+        if gathered.added > 1.05 * gathered.read:
+            return "adders of the busiest rank"
         return "instructions" if gathered.delivered > 0.9 * gathered.read else "row reads of the busiest rank"
 
 

@@ -118,7 +118,9 @@ def test_slow_adders_bind() -> None:
     found, device = drawn(item, 16), load_device("recnmp", {"unit.adder_clock_mhz": 10, "dram.ranks": 2})
     ranks = located(device, item, found)[0].bank // 16
     busiest = np.bincount(ranks).max() * 256 / 128 * 100 / 0.833  # bytes / bytes a clock x 100 ns in memory clocks
-    assert simulated(device, item, found).summed == pytest.approx(busiest, rel=0.02)
+    result = simulated(device, item, found)
+    assert result.summed == pytest.approx(busiest, rel=0.02)
+    assert device.unit.limit(result, False).startswith("adders")
 
 
 # -- counts
@@ -189,6 +191,39 @@ def test_copies_of_hot_rows_even_the_load(name: str) -> None:
     assert not np.isin(rows[~copied], rows[copied]).any()
     assert len(np.unique(moved.key(organisation)[copied])) > len(np.unique(rows[copied]))
     assert simulated(hot, item, found).read < simulated(cold, item, found).read  # not always the sums: there are more of them
+
+
+@pytest.mark.parametrize("name", DEVICES)
+@pytest.mark.parametrize("bits", [4, 8, 16, 32])
+def test_narrow_rows_read_fewer_bursts(name: str, bits: int) -> None:
+    item, device = Gather(name="e", tables=(Table(name="t", rows=9_000, dim=512, bits=bits, pooling=9),)), load_device(name)
+    found = drawn(item, 4)
+    result = simulated(device, item, found)
+    assert result.bits["column"] + result.bits["hits"] * 512 == len(found.index) * 512 * bits
+    assert result.bits["result"] == result.bits["result"] // (512 * 32) * 512 * 32  # sums in FP32 whatever the rows
+
+
+@pytest.mark.parametrize("name", ["recnmp", "trim_g", "trim_b"])
+@pytest.mark.parametrize("override", [{"row_policy": "closed"}, {"scheduler": "fcfs"}, {"refresh": "off"}, {"scheduler": "frfcfs-row-hit"}])
+def test_every_controller_reads_every_row(name: str, override: dict) -> None:
+    item = gather()
+    found = drawn(item, 4)
+    usual, device = load_device(name), load_device(name, {f"dram.controller.{key}": value for key, value in override.items()})
+    result, reference = simulated(device, item, found), simulated(usual, item, found)
+    assert result.bits == reference.bits
+    if override == {"scheduler": "fcfs"}:
+        assert result.read > 1.5 * reference.read  # no bank is opened ahead of its turn
+    else:
+        assert result.read == pytest.approx(reference.read, rel=0.35)
+    if "refresh" in override:
+        assert not any("REF" in counts for counts in result.counts.values())
+
+
+def test_rows_longer_than_a_dram_row() -> None:
+    item, device = gather(tables=1, rows=50, dim=4096, pooling=3), load_device("trim_g")  # 16 KiB in DRAM rows of 4 KiB
+    result = simulated(device, item, drawn(item, 2))
+    assert result.bits["column"] == 6 * 4096 * 32
+    assert sum(counts["ACT"] for counts in result.counts.values()) >= 20
 
 
 # -- the doors
