@@ -7,9 +7,10 @@ Modelling decisions:
       the requests behind a fence at the head of the queue may be opened already.
     * All-bank mode is entered by opening the mode row in given banks and left by closing the leave row in given banks, as the vendor
       describes it; in this mode bank `p` stands for bank `p` of every unit, and an all-bank activation counts once.
-    * A refresh that is due goes first: banks are closed as they become ready while other commands go on, and opened again by the
-      requests that still want them. Ranks on one command bus are refreshed in turn, nREFI divided by their number apart; only one
-      refresh waits, the next one that falls due takes its place (both as in DRAMSim2 and its descendants).
+    * A refresh that is due closes the banks, as they become ready, and the requests that still want them open them again. All ranks
+      with work are refreshed at once. Ranks without work on the same command bus take turns with them, nREFI divided by their number
+      apart. Other commands stop when a refresh is due or, with `refresh_yields`, go on while it waits, as in DRAMSim2 and its
+      descendants; then a stream of reads to an open row can hold it up, and the next refresh that falls due takes its place.
     * Where some commands go on one clock edge only (HBM3), all do here.
     * A read ends one clock after its last beat, when the controller hands it on; a write with its last beat.
 
@@ -76,7 +77,14 @@ def can_serve(spec: DramSpec) -> bool:
     return not (standard.act2_within or standard.data_clock) and spec.controller.refresh in ("on", "off")
 
 
-def serve(spec: DramSpec, requests: IntArray, mode: AllBankMode | None = None, idle_ranks: int = 0, log_commands: bool = False) -> Served:
+def serve(
+    spec: DramSpec,
+    requests: IntArray,
+    mode: AllBankMode | None = None,
+    idle_ranks: int = 0,
+    refresh_yields: bool = False,
+    log_commands: bool = False,
+) -> Served:
     """Serves requests that are all there at clock 0 on one channel.
 
     Args:
@@ -85,6 +93,7 @@ def serve(spec: DramSpec, requests: IntArray, mode: AllBankMode | None = None, i
             DRAIN for a request that is taken only when every earlier one has ended.
         mode: The all-bank mode; None when no request enters it.
         idle_ranks: Ranks without work on the same command bus, whose refreshes take turns with this one's.
+        refresh_yields: Other commands go on while a refresh waits for its banks.
         log_commands: Return the command log.
 
     Raises:
@@ -116,7 +125,7 @@ def serve(spec: DramSpec, requests: IntArray, mode: AllBankMode | None = None, i
     done_after = np.array([evaluate(standard.read_latency, timing) + 1, evaluate(f"nCWL + {standard.common.get('nBL', 'nBL')}", timing)])
     counts = np.zeros((2, commands), np.int64)
     log = np.zeros((log_size(requests, apart) if log_commands else 0, len(LOG_FIELDS)), np.int64)
-    refresh, edge = np.array([turns, apart, timing["nREFI"]]), int(bool(standard.rising_edge))
+    refresh, edge = np.array([turns, apart, timing["nREFI"], not refresh_yields]), int(bool(standard.rising_edge))
     ended, issued = fenced.run(tables, state, requests, len(state[4]) - 1, refresh, _mode(mode, banks), edge, done_after, log, counts)
     if ended == fenced.STUCK and len(requests):
         raise ValueError(f"request {issued} {requests[issued].tolist()}: can never be served")

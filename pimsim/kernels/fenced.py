@@ -2,7 +2,7 @@
 
 Each clock takes one request into the queue and issues at most one command, the first of these that is legal:
 
-1. a refresh that is due, or the closing of a bank that stands in its way;
+1. a refresh that is due, or the closing of a bank that stands in its way (the rest may go on meanwhile or wait);
 2. the oldest column command whose row is open;
 3. the opening of a row for the oldest request of a closed bank;
 4. the closing of a row that no request up to the next fence wants, banks in turn.
@@ -19,7 +19,7 @@ ACT, PRE, RD, WR, REF = 0, 1, 3, 4, 7
 CLOSED = -(1 << 62)
 COMMAND, BANK, ROW, COLUMN, FLAGS = 0, 1, 2, 3, 4
 FENCE, DRAIN = 1, 2
-TURNS, APART, INTERVAL = 0, 1, 2
+TURNS, APART, INTERVAL, HOLD = 0, 1, 2, 3
 ENTER_ROW, ENTER_BANKS, LEAVE_ROW, LEAVE_BANKS, OPENABLE, GAP = 0, 1, 2, 3, 4, 5
 PATIENCE = 1 << 22
 STUCK = -1
@@ -110,7 +110,7 @@ def _ahead_of_refresh(open_row, legal, clock):
 
 
 @kernel
-def _choose(tables, state, requests, length, waiting, all_bank, mode, gap_end, turn, clock):
+def _choose(tables, state, requests, length, waiting, hold, all_bank, mode, gap_end, turn, clock):
     """Command of this clock: (command or -1, bank, place in the queue or -1, next clock at which anything may go).
 
     The place is IDLE for a row that is closed because nothing wants it.
@@ -128,6 +128,8 @@ def _choose(tables, state, requests, length, waiting, all_bank, mode, gap_end, t
                 later = max(later, ready[r, REF])
             if later <= clock:
                 return REF, -1, -1, clock
+        if hold:
+            return -1, -1, -1, later
     place, t = _column(requests, queue, length, open_row, legal, clock, gap_end if all_bank else 0)
     if place >= 0:
         return requests[queue[place], COMMAND], requests[queue[place], BANK], place, clock
@@ -169,7 +171,8 @@ def run(tables, state, requests, window, refresh, mode, edge, done_after, log, c
         requests: (n, 5) command, bank, row, column, flags.
         window: Requests that the queue holds.
         refresh: (ranks that share the command bus and are refreshed in turn, of which the first is this one, 0 = no refresh; clocks
-            from one of them to the next; clocks between two refreshes of a rank).
+            from one of them to the next; clocks between two refreshes of a rank; 1: nothing but
+            closing banks goes on while a refresh of this rank waits, 0: everything does).
         mode: (row whose opening enters all-bank mode, bits of the banks in which; row whose closing leaves it, bits of the banks in
             which; banks that can be opened in all-bank mode; least clocks between column commands there).
         edge: 1 when commands go on odd clocks only, 0 when on all.
@@ -198,7 +201,9 @@ def run(tables, state, requests, window, refresh, mode, edge, done_after, log, c
         if elsewhere:  # a rank without work: nothing to close
             command, b, place, later = REF, -2, -1, clock
         else:
-            command, b, place, later = _choose(tables, state, requests, length, waiting == 0, all_bank, mode, gap_end, turn, clock)
+            command, b, place, later = _choose(
+                tables, state, requests, length, waiting == 0, refresh[HOLD], all_bank, mode, gap_end, turn, clock
+            )
         if command >= 0:
             row = requests[queue[place], ROW] if place >= 0 else open_row[max(b, 0)]
             if issued < log.shape[0]:

@@ -59,6 +59,8 @@ class NearBankSpec(UnitSpec):
     """Registers of one burst each that accumulate outputs (HBM-PIM: GRF_B)."""
     idle_ranks: NonNegativeInt = 0
     """Ranks without units on the same command bus; their refreshes take turns with those of the units' rank."""
+    refresh_yields: bool = False
+    """True: the controller goes on with other commands while a refresh waits for banks to close (DRAMSim2 and its descendants)."""
     lane_reduction: bool = False
     """True: an adder tree sums the lanes of an accumulator in the unit; false: the host sums them (HBM-PIM)."""
     pj_per_mac_8: NonNegativeFloat
@@ -173,7 +175,7 @@ class NearBankSpec(UnitSpec):
         bursts = -(-item.elements * batch // self.elements_per_burst(item.activation_bits, organisation))
         tiles = -(-bursts // (organisation.banks * registers * dram.channels))
         mode = self.all_bank_mode(item.activation_bits, device)
-        run = serve(dram, elementwise(tiles, registers, item.operands, organisation, mode), mode, self.idle_ranks)
+        run = serve(dram, elementwise(tiles, registers, item.operands, organisation, mode), mode, self.idle_ranks, self.refresh_yields)
         energy = {part: pj * dram.channels for part, pj in self.command_energy(device, run.counts, run.array).items()}
         energy["pim_mac"] = item.elements * batch * max(item.operands - 1, 0) * self.mac_pj(item.activation_bits)
         cycles = run.cycles
@@ -252,7 +254,7 @@ class NearBankSpec(UnitSpec):
         from pimsim.engine.pim_requests import matvec
 
         mode = self.all_bank_mode(item.weight_bits, device)
-        return serve(device.dram, matvec(share, resolve_organisation(device.dram), mode), mode, self.idle_ranks)
+        return serve(device.dram, matvec(share, resolve_organisation(device.dram), mode), mode, self.idle_ranks, self.refresh_yields)
 
     def _matvec_limit(self, item: MatMul, share: MatVec, run: Served, device: DeviceSpec) -> str:
         gap = self.column_gap(item.weight_bits, resolve_organisation(device.dram), common_timing(device.dram))

@@ -60,7 +60,8 @@ def _streamed(device: DeviceSpec, read_bytes: int, written_bytes: int) -> int:
     reads, writes = (-(-total // (size * device.dram.channels)) for total in (read_bytes, written_bytes))
     address = np.arange(reads + writes, dtype=np.uint64) * np.uint64(size)
     if can_serve(single):
-        return serve(single, stream_requests(single, address, reads), idle_ranks=getattr(device.unit, "idle_ranks", 0)).cycles
+        idle, yields = getattr(device.unit, "idle_ranks", 0), getattr(device.unit, "refresh_yields", False)
+        return serve(single, stream_requests(single, address, reads), idle_ranks=idle, refresh_yields=yields).cycles
     return replay(single, address, np.arange(reads + writes) >= reads).cycles
 
 

@@ -58,7 +58,7 @@ def test_plain_memory_equals_the_vendors(reference: dict) -> None:
     single = device.dram.model_copy(update={"channels": 1})
     reads, writes = (-(-size // (32 * reference["channels"])) for size in traffic_bytes(item, batch))
     address = np.arange(reads + writes, dtype=np.uint64) * np.uint64(32)
-    counts = serve(single, stream_requests(single, address, reads), idle_ranks=device.unit.idle_ranks).counts
+    counts = serve(single, stream_requests(single, address, reads), idle_ranks=device.unit.idle_ranks, refresh_yields=True).counts
     assert {name: counts.get(name, 0) for name in NAMES} == reference["hbm_cmds_per_channel"]
 
 
@@ -95,7 +95,7 @@ def test_command_log_equals_the_vendors(name: str, kernel: tuple[str, int]) -> N
         requests = stream_requests(device.dram, np.arange(reads + writes, dtype=np.uint64) * np.uint64(32), reads)
     else:
         requests = elementwise(8, 8, kernel[1], organisation, mode)
-    log = serve(device.dram, requests, mode, device.unit.idle_ranks, log_commands=True).log
+    log = serve(device.dram, requests, mode, device.unit.idle_ranks, refresh_yields=True, log_commands=True).log
     ours = [(t, c, int(b == -2), max(b, 0)) for t, c, b, _ in log.tolist()]
     assert ours == expected
 
