@@ -96,7 +96,7 @@ def channel(tables: ChannelTables, kept: int = 0, log_commands: bool = False) ->
 
 
 class OpenPageState(NamedTuple):
-    """Everything that changes in a channel of the open-page kernel."""
+    """Everything that changes in a channel of the open-page kernel; `flight` and `busy` hold nothing between two parts."""
 
     scalar: IntArray
     ready: IntArray
@@ -110,6 +110,8 @@ class OpenPageState(NamedTuple):
     rank_state: IntArray
     per_bank: IntArray
     per_rank: IntArray
+    flight: IntArray
+    busy: IntArray
 
 
 class OpenPageChannel:
@@ -123,7 +125,7 @@ class OpenPageChannel:
         scalar = np.zeros(k.SCALARS, np.int64)
         scalar[k.X_NOW] = 1
         scalar[k.X_REFRESH] = tables.options[7]
-        scalar[[k.X_ACCEPTED, k.X_AHEAD_1, k.X_AHEAD_2, k.X_AHEAD_3]] = -1
+        scalar[k.X_ACCEPTED] = -1
         slot = np.zeros((2, 5, entries), np.int64)
         slot[:, k.PLACE] = -1
         self.tables = tables
@@ -142,6 +144,8 @@ class OpenPageChannel:
             rank_state=np.zeros((ranks, 5), np.int64),
             per_bank=np.zeros((banks, 8), np.int64),
             per_rank=np.zeros((ranks, 2), np.int64),
+            flight=np.zeros((k.AHEAD, 7), np.int64),
+            busy=np.full(k.CLOCKS, -1, np.int64),
         )
 
     def serve(self, requests: Requests, last_part: bool = True) -> None:

@@ -15,15 +15,17 @@ PLACE, KEY, BURST, ARRIVED, COUNTED = 0, 1, 2, 3, 4
 R_OPEN, R_ACTIVE, R_SINCE, R_CLOCKS, R_WINDOW = 0, 1, 2, 3, 4
 # columns of `per_bank`: commands first
 P_HITS, P_MISSES, P_CONFLICTS, P_LATENCY = 4, 5, 6, 7
+# columns of `flight`, the reads whose clocks are known: at most AHEAD of them; `busy[t % CLOCKS]` is t if one has a command then
+F_BANK, F_ROW, F_ARRIVE, F_REQUEST, F_PRE, F_ACT, F_RD = 0, 1, 2, 3, 4, 5, 6
+AHEAD, CLOCKS = 8, 1024
 # entries of `scalar`
 # fmt: off
 (
     X_NOW, X_PHASE, X_BASE, X_OFFER, X_READS, X_WRITES, X_MODE, X_ACTIVE_READS, X_ACTIVE_WRITES, X_REFRESH, X_MAINT_HEAD,
-    X_MAINT, X_ACCEPTED, X_DEPARTED, X_MAX_LATENCY, X_FORWARDED, X_COALESCED, X_AHEAD_1, X_AHEAD_2,
-    X_AHEAD_3, X_NEXT,
-) = range(21)
+    X_MAINT, X_ACCEPTED, X_DEPARTED, X_MAX_LATENCY, X_FORWARDED, X_COALESCED, X_NEXT,
+) = range(18)
 # fmt: on
-SCALARS = 21
+SCALARS = 18
 DONE, STUCK, MAINTENANCE_FULL, MORE = 0, 2, 3, 4
 
 # A candidate: clocks to wait, then two bits of order, then the key, which is 34 bits of age and 7 of its slot (or active bank).

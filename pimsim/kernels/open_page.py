@@ -6,6 +6,7 @@ Same policy, same clocks (a test compares them on random configurations); no com
 * Each bank offers at most one column and one row command of a queue. A candidate is one integer - clocks to wait, then age,
   then place - so that the choice is the minimum over short vectors, without branches. So is the search of a queue.
 * Time jumps from command to command; a full queue is not asked again before a command has made room.
+* While only a few reads are outstanding, `run_ahead.py` serves them read by read instead of command by command.
 """
 
 from __future__ import annotations  # noqa: I001
@@ -14,13 +15,13 @@ from __future__ import annotations  # noqa: I001
 from pimsim.kernels.candidates import (
     ACT, ACTIVE, AGE, ARRIVED, BURST, CLOSE, COLUMN, COUNTED, DONE, HIT, KEY, LATER, MAINTENANCE_FULL, MISS, MORE, NONE, OPEN,
     ORDER, PLACE, PRE, PREA, P_CONFLICTS, P_HITS, P_LATENCY, P_MISSES, QUEUED, RD, REF, ROW_BITS, R_ACTIVE, R_CLOCKS, R_OPEN,
-    R_SINCE, SLOT, STUCK, WAIT, X_ACCEPTED, X_ACTIVE_READS, X_ACTIVE_WRITES, X_AHEAD_1, X_AHEAD_2, X_AHEAD_3, X_BASE, X_COALESCED,
+    R_SINCE, SLOT, STUCK, WAIT, X_ACCEPTED, X_ACTIVE_READS, X_ACTIVE_WRITES, X_BASE, X_COALESCED,
     X_DEPARTED, X_FORWARDED, X_MAINT, X_MAINT_HEAD, X_MAX_LATENCY, X_MODE, X_NEXT, X_NOW, X_OFFER, X_PHASE, X_READS, X_REFRESH,
     X_WRITES, close_row, holds, offer_commands, oldest_at, oldest_elsewhere, record, record_rank, record_window, soonest,
     soonest_of_three, whole_rank_ready,
 )
 # fmt: on
-from pimsim.kernels.lone_reads import lone_reads_fit, serve_lone_reads
+from pimsim.kernels.run_ahead import run_ahead, run_ahead_fits
 from pimsim.kernels.timing import NEVER, kernel
 
 
@@ -45,7 +46,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
         DONE, MORE, STUCK or MAINTENANCE_FULL.
     """
     delay, reach, to_rank, from_rank, shape, options, _ = tables
-    scalar, ready, last, history, slot, free, age, open_row, active, rank_state, per_bank, per_rank = state
+    scalar, ready, last, history, slot, free, age, open_row, active, rank_state, per_bank, per_rank, _, _ = state
     ranks, banks, lanes, window, window_clocks = shape[0], shape[1], shape[2], shape[3], shape[4]
     entries = slot.shape[2]
     width = banks // ranks
@@ -65,8 +66,7 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
     if not refresh:
         next_refresh = NEVER
     read_ready, write_ready, act_ready, pre_ready = ready[0], ready[1], ready[2], ready[3]
-    ahead_1, ahead_2, ahead_3 = scalar[X_AHEAD_1], scalar[X_AHEAD_2], scalar[X_AHEAD_3]
-    lone = (interval > 1 or by_array) and lone_reads_fit(tables)
+    ahead = (interval > 1 or by_array) and run_ahead_fits(tables)
     p = 0
     status = DONE
     if n > 0:
@@ -83,18 +83,14 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                 n_maint += ranks
                 next_refresh += refresh_interval
             idle = active_reads < 3 and reads + writes + active_writes + n_maint == 0
-            if lone and idle and offer < now and p + 2 < n and not is_write[p]:
-                scalar[X_NOW], scalar[X_NEXT], scalar[X_OFFER], scalar[X_MODE] = now, p, offer, mode
+            if ahead and idle and offer < now and p + 1 < n and not is_write[p]:
+                scalar[X_NOW], scalar[X_BASE], scalar[X_NEXT], scalar[X_OFFER] = now, base, p, offer
                 scalar[X_ACTIVE_READS], scalar[X_REFRESH] = active_reads, next_refresh
-                scalar[X_AHEAD_1], scalar[X_AHEAD_2], scalar[X_AHEAD_3] = ahead_1, ahead_2, ahead_3
                 scalar[X_ACCEPTED], scalar[X_DEPARTED], scalar[X_MAX_LATENCY] = accepted_at, departed_at, max_latency
-                serve_lone_reads(tables, state, bank, row, is_write, arrival, interval, arrived, departed)
-                now, p, offer, mode = scalar[X_NOW], scalar[X_NEXT], scalar[X_OFFER], scalar[X_MODE]
-                active_reads = scalar[X_ACTIVE_READS]
-                ahead_1, ahead_2, ahead_3 = scalar[X_AHEAD_1], scalar[X_AHEAD_2], scalar[X_AHEAD_3]
+                run_ahead(tables, state, bank, row, column, is_write, arrival, interval, arrived, departed)
+                now, p, offer = scalar[X_NOW], scalar[X_NEXT], scalar[X_OFFER]
+                reads, active_reads = scalar[X_READS], scalar[X_ACTIVE_READS]
                 accepted_at, departed_at, max_latency = scalar[X_ACCEPTED], scalar[X_DEPARTED], scalar[X_MAX_LATENCY]
-                if now >= next_refresh:
-                    continue
             if p < n and offer < now:
                 b = bank[p] & SLOT
                 w = 1 if is_write[p] else 0
@@ -150,10 +146,6 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                     break
                 if reads == 0 and writes == 0 and active_reads == 0 and active_writes == 0:
                     break
-
-        if now == ahead_1 or now == ahead_2 or now == ahead_3:  # the clock of a command that was scheduled ahead
-            now += 1
-            continue
 
         # choose: the least candidate, and when it can go
         best = NONE
@@ -217,10 +209,6 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
                         break
                     now = limit
                     continue
-
-        if t == ahead_1 or t == ahead_2 or t == ahead_3:
-            now = t + 1
-            continue
 
         # issue
         is_row = True
@@ -352,5 +340,4 @@ def simulate(tables, state, bank, row, column, is_write, arrival, interval, arri
         scalar[X_REFRESH] = next_refresh
     scalar[X_ACCEPTED], scalar[X_DEPARTED] = accepted_at, departed_at
     scalar[X_MAX_LATENCY] = max_latency
-    scalar[X_AHEAD_1], scalar[X_AHEAD_2], scalar[X_AHEAD_3] = ahead_1, ahead_2, ahead_3
     return status

@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pimsim.dram.standard import common_timing, resolve_organisation, resolve_timing
-from pimsim.engine.channel import GeneralChannel, OpenPageChannel, channel
+from pimsim.engine.channel import GeneralChannel, OpenPageChannel, Requests, channel
 from pimsim.engine.dram import ReplayResult, replay, replay_parts
+from pimsim.engine.pairs import pair_tables
 from pimsim.engine.tables import lower
+from pimsim.kernels.run_ahead import run_ahead_fits
 from pimsim.spec.dram import ControllerSpec, DramSpec
 from pimsim.testing.legality import standards
 
@@ -77,6 +79,82 @@ def test_open_page_kernel_equals_the_general_one(spec, kind, seed, interval, jit
     assert (fast.arrived == general.arrived).all() and (fast.departed == general.departed).all()
 
 
+def low_load_spec(rng: np.random.Generator) -> DramSpec:
+    """Half of them DDR4, where reads run ahead."""
+    name = str(rng.choice(["ddr4", "ddr4", "ddr4", "ddr4", "ddr5", "hbm2", "gddr6", "lpddr5"]))
+    standard = standards()[name]
+    low, high = sorted([rng.choice([0.2, 0.2, rng.random()]), rng.choice([0.8, 0.8, rng.random()])])
+    spec = DramSpec(
+        standard=name,
+        organisation=str(rng.choice(sorted(standard.organisations))),
+        speed=str(rng.choice(sorted(standard.speeds))),
+        ranks=int(rng.choice([1, 1, 2, 4])) if name.startswith("ddr") else 1,
+        address_map=str(rng.choice(["RoBaRaCoCh", "bankgroup-interleave"])),
+        controller=ControllerSpec(
+            scheduler=str(rng.choice(["frfcfs", "frfcfs", "frfcfs-row-hit"])),
+            refresh=str(rng.choice(["on", "off"])),
+            read_queue=int(rng.choice([5, 8, 32, 48])),
+            write_queue=int(rng.choice([2, 8, 32, 48])),
+            write_low_watermark=float(low),
+            write_high_watermark=float(high),
+        ),
+    )
+    timing = resolve_timing(spec)
+    overrides = {"nREFI": int(rng.integers(common_timing(spec)["nRFC"] + 3 * timing["nRC"] + 600, timing["nREFI"]))}
+    if rng.random() < 0.5:
+        names = sorted(set(timing) - {"tCK_ps", "nREFI", "nRFC", "nBL", "nCL", "nCWL"})
+        overrides |= {str(key): max(1, int(timing[key] * rng.uniform(0.3, 3))) for key in rng.choice(names, 3, replace=False)}
+    return spec.model_copy(update={"timing": overrides})
+
+
+def low_load_requests(rng: np.random.Generator, tables, requests: int) -> Requests:
+    """Few or no writes at 8 to 200 clocks from one request to the next: over all banks, in pairs of one row, in bursts to few banks."""
+    banks = int(tables.shape[2])
+    kind = rng.choice(["random", "pairs", "close", "bursts", "bursts"])
+    bank, row = rng.integers(0, banks, requests), rng.integers(0, {"close": 2, "bursts": 3}.get(str(kind), 1000), requests)
+    if kind == "pairs":
+        bank, row = (np.repeat(x, 2)[:requests] for x in (bank, row))
+    if kind == "bursts":
+        bank = np.where(rng.random(requests) < 0.5, rng.choice(rng.permutation(banks)[:4], requests), bank)
+    is_write = rng.random(requests) < rng.choice([0, 0, 0, 0.02, 0.3])
+    interval = int(rng.choice([8, 12, 16, 20, 24, 28, 32, 32, 33, 40, 48, 64, 100, 200]))
+    gaps = [None, rng.exponential(interval, requests), rng.integers(0, 2 * interval, requests)][rng.integers(3)]
+    due = np.empty(0, np.int64) if gaps is None else np.cumsum(gaps.astype(np.int64))
+    return Requests(bank, row, rng.integers(0, 8, requests), is_write, due, interval)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_reads_that_run_ahead_keep_the_clocks_of_the_general_kernel(seed):
+    """Low load, in one part or several."""
+    ahead = 0
+    for case in range(150):
+        rng = np.random.default_rng([seed, case])
+        tables = lower(low_load_spec(rng))
+        offered = low_load_requests(rng, tables, 600)
+        pairs = pair_tables(tables)
+        if pairs is None:
+            continue  # the general kernel takes it in any case
+        ahead += run_ahead_fits(pairs)
+        general, fast = GeneralChannel(tables, 600, False), OpenPageChannel(pairs, 600)
+        general.serve(offered)
+        cuts = [0, *sorted(rng.integers(0, 600, 4)), 600] if rng.random() < 0.3 else [0, 600]
+        for a, b in pairwise(cuts):
+            part = [x[a:b] for x in offered[:5]]
+            fast.serve(Requests(*part, offered.interval), last_part=b == 600)
+        assert (general.arrived == fast.arrived).all() and (general.departed == fast.departed).all(), case
+        for name, one, other in zip(general.counted()._fields, general.counted(), fast.counted(), strict=True):
+            assert np.array_equal(one, other), (case, name)
+    assert ahead >= 20
+
+
+def test_reads_run_ahead_on_one_command_bus_with_room_in_the_queues():
+    def fits(spec):
+        return run_ahead_fits(pair_tables(lower(spec)))
+
+    assert fits(ddr4()) and not fits(ddr4(read_queue=4)) and not fits(ddr4(write_low_watermark=0.01))
+    assert not fits(DramSpec(standard="hbm2", organisation="2Gb", speed="2000"))
+
+
 def assert_same(one: ReplayResult, other: ReplayResult) -> None:
     assert (one.per_bank == other.per_bank).all() and (one.channel_cycles == other.channel_cycles).all()
     skip = {"arrived", "departed", "per_bank", "channel_cycles", "simulate_seconds", "command_log"}
@@ -86,9 +164,7 @@ def assert_same(one: ReplayResult, other: ReplayResult) -> None:
 
 def ddr4(**controller) -> DramSpec:
     channels = controller.pop("channels", 1)
-    return DramSpec(
-        standard="ddr4", organisation="8Gb_x8", speed="3200AA", channels=channels, controller=ControllerSpec(**controller)
-    )
+    return DramSpec(standard="ddr4", organisation="8Gb_x8", speed="3200AA", channels=channels, controller=ControllerSpec(**controller))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
