@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pimsim.dram.standard import Organisation, resolve_organisation, resolve_timing
 from pimsim.energy.dram import command_energy_pj
@@ -72,6 +73,21 @@ def stream(dram: DramSpec, size_bytes: int, write: bool = False) -> Traffic:
     return Traffic(latency, moved, commands, command_energy(dram, commands, moved * 8))
 
 
+def address_stream(dram: DramSpec, organisation: Organisation, where: Coordinates) -> NDArray[np.uint64]:
+    """Byte addresses of every burst of look-ups, in their order; (bursts,) uint64 under the memory's address map."""
+    total = int(where.bursts.sum())
+    which = np.repeat(np.arange(len(where.bursts)), where.bursts)
+    step = np.arange(total) - np.repeat(np.cumsum(where.bursts) - where.bursts, where.bursts)
+    column = where.column[which] + step
+    return compose(
+        dram,
+        channel=where.channel[which],
+        bank=where.bank[which],
+        row=where.row[which] + column // organisation.columns,
+        column=column % organisation.columns,
+    )
+
+
 def lookups(dram: DramSpec, organisation: Organisation, where: Coordinates, external: bool) -> Traffic:
     """Scattered look-ups read burst by burst in the order given, every channel on its own.
 
@@ -81,17 +97,8 @@ def lookups(dram: DramSpec, organisation: Organisation, where: Coordinates, exte
         where: Coordinates of the look-ups.
         external: True when the bursts cross the interface (host), false when a unit beside the bank keeps them.
     """
-    total = int(where.bursts.sum())
-    which = np.repeat(np.arange(len(where.bursts)), where.bursts)
-    step = np.arange(total) - np.repeat(np.cumsum(where.bursts) - where.bursts, where.bursts)
-    column = where.column[which] + step
-    address = compose(
-        dram,
-        channel=where.channel[which],
-        bank=where.bank[which],
-        row=where.row[which] + column // organisation.columns,
-        column=column % organisation.columns,
-    )
+    address = address_stream(dram, organisation, where)
+    total = len(address)
     result = replay(dram, address, np.zeros(total, bool))
     commands = dict(result.commands)
     moved = total * organisation.burst_bytes if external else 0

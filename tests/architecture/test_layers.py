@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ORDER = ["pimsim", "workloads", "supernet", "cosearch"]
 FORBIDDEN_IN_PIMSIM = {"torch", "workloads", "supernet", "cosearch", "validation", "sklearn", "optuna"}
+VALIDATE = ROOT / "pimsim" / "commands" / "validate.py"
+"""The one file that may import the references: the command that runs them."""
 HEAVY = {"torch", "matplotlib", "altair", "sklearn", "pandas", "pyarrow", "optuna", "simpy", "jinja2"}
 
 
@@ -35,7 +37,12 @@ def files(package: str) -> list[Path]:
 @pytest.mark.parametrize("package", ORDER)
 def test_imports_run_one_way(package: str) -> None:
     above = set(ORDER[ORDER.index(package) + 1 :]) | {"validation", "tests", "benchmarks"}
-    wrong = [f"{path.relative_to(ROOT)}: {name}" for path in files(package) for name, _ in imports(path) if name.split(".")[0] in above]
+    wrong = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in files(package)
+        for name, _ in imports(path)
+        if name.split(".")[0] in above and not (name == "validation.run" and path == VALIDATE)
+    ]
     assert not wrong
 
 
@@ -44,7 +51,7 @@ def test_the_simulator_never_imports_torch() -> None:
         f"{path.relative_to(ROOT)}: {name}"
         for path in files("pimsim")
         for name, _ in imports(path)
-        if name.split(".")[0] in FORBIDDEN_IN_PIMSIM
+        if name.split(".")[0] in FORBIDDEN_IN_PIMSIM and path != VALIDATE
     ]
     assert not wrong
 
@@ -65,10 +72,7 @@ def test_numba_stays_in_the_kernels_and_pydantic_above_them() -> None:
 @pytest.mark.parametrize("package", ["pimsim", "workloads", "cosearch"])
 def test_heavy_imports_stand_inside_functions(package: str) -> None:
     wrong = [
-        f"{path.relative_to(ROOT)}: {name}"
-        for path in files(package)
-        for name, top in imports(path)
-        if top and name.split(".")[0] in HEAVY
+        f"{path.relative_to(ROOT)}: {name}" for path in files(package) for name, top in imports(path) if top and name.split(".")[0] in HEAVY
     ]
     assert not wrong
 
