@@ -57,7 +57,7 @@ def _hbm_pim_errors(column: str) -> tuple[float, ...]:
     errors = []
     for row in json.loads(golden("pim", "hbm_pim_reference.json").read_text())["results"]:
         device = load_device("hbm_pim", {"dram.channels": row["channels"]})
-        size = {"out_features": row["out_dim"], "in_features": row["in_dim"]} if row["kernel"] == "GEMV" else {"elements": row["elements"]}
+        size = {"out_features": row["out_dim"], "in_features": row["in_dim"]} if row["kernel"] == "GEMV" else {"elements": row["out_dim"]}
         asked = KernelSpec.model_validate({"name": row["kernel"].lower()} | size)
         report = run_kernel(device, asked.primitive(), row.get("batch", 1))
         ours = report.cycles if column == "pim_cycles" else report.baseline.cycles
