@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pimsim.api import load_device
-from pimsim.dram.standard import resolve_organisation
+from pimsim.dram.standard import resolve_organisation, resolve_timing
 from pimsim.errors import ConfigError
 from pimsim.graph import Elementwise, Gather, MatMul, Table
 from pimsim.units.cost import LookUps
@@ -165,3 +165,40 @@ def test_refusals() -> None:
         kernel(Elementwise(name="e", function="add", elements=5, operands=1))
     with pytest.raises(ConfigError, match="sub"):
         UNIT.compute(Elementwise(name="e", function="sub", elements=1, operands=2), np.zeros(1), np.zeros(1))
+
+
+@settings(max_examples=40, deadline=None)
+@example({})
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "nCCDL": st.integers(3, 8),
+            "nRP": st.integers(10, 20),
+            "nRCDRD": st.integers(10, 20),
+            "nRCDWR": st.integers(6, 10),
+            "nWR": st.integers(10, 30),
+            "nWTRL": st.integers(6, 14),
+            "nCL": st.integers(18, 30),
+            "nCWL": st.integers(5, 9),
+            "nRTPL": st.integers(3, 9),
+        },
+    )
+)
+def test_a_pair_of_tiles_takes_the_clocks_that_its_commands_need(timing: dict[str, int]) -> None:
+    """Refresh off: two more input tiles, one in either bank of a unit, cost what the chain of their commands adds up to."""
+
+    def cycles(tiles: int) -> int:
+        named = {f"dram__timing__{name}": value for name, value in timing.items()}
+        item = MatMul(name="m", out_features=256, in_features=128 * tiles, weight_bits=16)
+        return kernel(item, dram__controller__refresh="off", **named).cycles
+
+    t = resolve_timing(load_device("hbm_pim", {f"dram.timing.{name}": value for name, value in timing.items()}).dram)
+    close = t["nBL"] + max(t["nRTPL"], t["nCCDL"]) - t["nCCDL"]
+    row, again = 31 * t["nCCDL"], close + t["nRP"] + t["nRCDRD"]
+    write = 7 * t["nCCDL"]
+    turn = t["nCL"] + t["nBL"] + t["nBTA"] - t["nCWL"]
+    other_row = max(close + t["nRP"] + t["nRCDWR"], turn)  # inputs go through the bank that was read
+    odd = other_row + write + t["nCWL"] + t["nBL"] + t["nWR"] + t["nRP"] + t["nRCDRD"] + row + again + row
+    even = turn + write + t["nCWL"] + t["nBL"] + t["nWTRL"] + row + again + row
+    assert cycles(8) - cycles(6) == odd + even
