@@ -200,5 +200,6 @@ def test_a_pair_of_tiles_takes_the_clocks_that_its_commands_need(timing: dict[st
     turn = t["nCL"] + t["nBL"] + t["nBTA"] - t["nCWL"]
     other_row = max(close + t["nRP"] + t["nRCDWR"], turn)  # inputs go through the bank that was read
     odd = other_row + write + t["nCWL"] + t["nBL"] + t["nWR"] + t["nRP"] + t["nRCDRD"] + row + again + row
-    even = turn + write + t["nCWL"] + t["nBL"] + t["nWTRL"] + row + again + row
+    first = max(t["nCWL"] + t["nBL"] + t["nWTRL"], t["nRCDRD"] + 1 - t["nCCDL"])  # its row opens when the last input write is next
+    even = turn + write + first + row + again + row
     assert cycles(8) - cycles(6) == odd + even
