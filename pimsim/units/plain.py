@@ -38,26 +38,33 @@ def plain_memory(item: AnyPrimitive, device: DeviceSpec, batch: int, lookups: Lo
         where = place(item.tables, "row", organisation, device.dram.channels, 1).locate(lookups.table, lookups.index)
         traffic = read_lookups(device.dram, organisation, where, external=True)
         return Baseline("plain memory, every row read over the interface", traffic.latency_ps // resolve_timing(device.dram)["tCK_ps"])
-    return Baseline("plain memory, operands read and result written as streams", _streamed(device, *traffic_bytes(item, batch)))
+    return Baseline("plain memory, operands read and result written as streams", _streamed(item, device, batch))
 
 
-def traffic_bytes(item: AnyPrimitive, batch: int) -> tuple[int, int]:
-    """Bytes read and written by a dense kernel; stationary weights are read once for all samples."""
+def stream_bursts(item: AnyPrimitive, batch: int, channels: int, burst_bytes: int) -> tuple[int, int]:
+    """Bursts of one channel's share that a dense kernel reads and writes.
+
+    Each operand fills bursts of its own, dealt over the channels one behind the other; stationary weights are read once for all samples.
+    """
     if isinstance(item, MatMul):
-        return item.weight_bytes + item.input_bytes * batch, item.output_bytes * batch
-    if isinstance(item, Elementwise):
-        return item.operands * item.elements * item.activation_bits // 8 * batch, item.output_bytes * batch
-    return item.input_bytes * batch, item.output_bytes * batch
+        operands = [item.weight_bytes, item.input_bytes * batch]
+    elif isinstance(item, Elementwise):
+        operands = [item.elements * item.activation_bits * batch // 8] * item.operands
+    else:
+        operands = [item.input_bytes * batch]
+    reads = sum(-(-size // burst_bytes) for size in operands)
+    writes = -(-item.output_bytes * batch // burst_bytes)
+    return -(-reads // channels), -(-writes // channels)
 
 
-def _streamed(device: DeviceSpec, read_bytes: int, written_bytes: int) -> int:
+def _streamed(item: AnyPrimitive, device: DeviceSpec, batch: int) -> int:
     """Clocks of one channel's share of reads, then writes."""
     from pimsim.engine.dram import replay
     from pimsim.engine.fenced import can_serve, serve
 
     single = device.dram.model_copy(update={"channels": 1})
     size = resolve_organisation(single).burst_bytes
-    reads, writes = (-(-total // (size * device.dram.channels)) for total in (read_bytes, written_bytes))
+    reads, writes = stream_bursts(item, batch, device.dram.channels, size)
     address = np.arange(reads + writes, dtype=np.uint64) * np.uint64(size)
     if can_serve(single):
         idle, yields = getattr(device.unit, "idle_ranks", 0), getattr(device.unit, "refresh_yields", False)

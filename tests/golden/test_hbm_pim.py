@@ -17,7 +17,7 @@ from pimsim.dram.standard import Command, resolve_organisation
 from pimsim.engine.fenced import serve
 from pimsim.engine.pim_requests import MatVec, elementwise, matvec
 from pimsim.graph import Elementwise, MatMul
-from pimsim.units.plain import plain_memory, stream_requests, traffic_bytes
+from pimsim.units.plain import plain_memory, stream_bursts, stream_requests
 
 GOLDEN = Path(__file__).parents[3] / "shared" / "golden" / "pim"
 KERNELS = json.loads((GOLDEN / "hbm_pim_reference.json").read_text())["results"] if GOLDEN.is_dir() else []
@@ -56,7 +56,7 @@ def test_plain_memory_equals_the_vendors(reference: dict) -> None:
     item, batch = item_of(reference), reference["batch"]
     assert plain_memory(item, device, batch, None).cycles == reference["hbm_cycles"]
     single = device.dram.model_copy(update={"channels": 1})
-    reads, writes = (-(-size // (32 * reference["channels"])) for size in traffic_bytes(item, batch))
+    reads, writes = stream_bursts(item, batch, reference["channels"], 32)
     address = np.arange(reads + writes, dtype=np.uint64) * np.uint64(32)
     counts = serve(single, stream_requests(single, address, reads), idle_ranks=device.unit.idle_ranks, refresh_yields=True).counts
     assert {name: counts.get(name, 0) for name in NAMES} == reference["hbm_cmds_per_channel"]
