@@ -158,6 +158,8 @@ class Product(Primitive):
     m: PositiveInt
     k: PositiveInt
     n: PositiveInt
+    groups: PositiveInt = 1
+    """Independent products of this shape per sample (attention heads)."""
     triangle: bool = False
     activation_bits: Bits = 32
 
@@ -170,7 +172,7 @@ class Product(Primitive):
     @property
     def outputs(self) -> int:
         """Output elements per sample."""
-        return self.m * (self.m - 1) // 2 if self.triangle else self.m * self.n
+        return self.groups * (self.m * (self.m - 1) // 2 if self.triangle else self.m * self.n)
 
     @property
     def macs(self) -> int:
@@ -179,7 +181,7 @@ class Product(Primitive):
     @property
     def input_bytes(self) -> int:
         elements = self.m * self.k if self.triangle else (self.m + self.n) * self.k
-        return elements * self.activation_bits // 8
+        return self.groups * elements * self.activation_bits // 8
 
     @property
     def output_bytes(self) -> int:
@@ -190,7 +192,7 @@ class Elementwise(Primitive):
     """One function applied element by element over `operands` inputs of equal length."""
 
     op: Literal["elementwise"] = "elementwise"
-    function: Literal["add", "mul", "relu", "sigmoid", "tanh", "square", "sub", "norm"]
+    function: Literal["add", "mul", "relu", "sigmoid", "tanh", "square", "sub", "norm", "softmax"]
     elements: PositiveInt
     operands: PositiveInt = 1
     activation_bits: Bits = 32

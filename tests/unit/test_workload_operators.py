@@ -8,18 +8,88 @@ from pydantic import ValidationError
 
 from pimsim.discovery import implementations
 from pimsim.graph import Elementwise, Gather, MatMul, Move, Product, Table
+from workloads.operators.add import Add
+from workloads.operators.attention import AttentionInteraction
+from workloads.operators.bi_interaction import BiInteraction
+from workloads.operators.bilinear import BilinearFusion
+from workloads.operators.cin import CompressedInteraction
 from workloads.operators.concat import Concat
+from workloads.operators.cross import CrossNetwork
 from workloads.operators.dot_product import DotProduct
 from workloads.operators.efc import EmbeddingFullyConnected
 from workloads.operators.embedding import Embedding
 from workloads.operators.fc import FullyConnected
+from workloads.operators.feature_gate import FeatureGate
 from workloads.operators.fm import FactorizationMachine
 from workloads.operators.gating import SigmoidGating
 from workloads.operators.interact import DenseToFields
 from workloads.operators.layer_norm import LayerNorm
 from workloads.operators.mlp import MultiLayerPerceptron
+from workloads.operators.numeric import NumericEmbedding
 from workloads.operators.sum import Sum
+from workloads.operators.total import Total
+from workloads.operators.transformer import Transformer
 from workloads.testing.operators import OperatorConformance, lowered, random_inputs, random_parameters
+
+
+class TestAdd(OperatorConformance):
+    cases = (Add(shape=(5,), count=3), Add(shape=(2, 3), count=2), Add(shape=(4,), count=1))
+
+
+class TestAttention(OperatorConformance):
+    cases = (
+        AttentionInteraction(fields=5, dim=4, head_dim=3),
+        AttentionInteraction(fields=4, dim=6, heads=3, head_dim=2, scaled=True),
+        AttentionInteraction(fields=3, dim=4, heads=1, head_dim=5, residual=False),
+    )
+
+
+class TestBiInteraction(OperatorConformance):
+    cases = (BiInteraction(fields=6, dim=4),)
+
+
+class TestBilinear(OperatorConformance):
+    cases = (BilinearFusion(left_features=6, right_features=10), BilinearFusion(left_features=6, right_features=9, heads=3))
+
+
+class TestCin(OperatorConformance):
+    cases = (
+        CompressedInteraction(fields=4, dim=3, maps=(5, 2)),
+        CompressedInteraction(fields=3, dim=2, maps=(4,), bias=False, activation="relu"),
+    )
+
+
+class TestCrossMatrix(OperatorConformance):
+    cases = (CrossNetwork(features=7, layers=3), CrossNetwork(features=4, layers=1))
+
+
+class TestCrossVector(OperatorConformance):
+    element_wise = ("*.bias",)
+    cases = (CrossNetwork(features=7, layers=3, kind="vector"),)
+
+
+class TestFeatureGate(OperatorConformance):
+    cases = (
+        FeatureGate(fields=4, dim=3, context=(0, 2), hidden=(5,)),
+        FeatureGate(fields=2, dim=3, context=(0, 1)),
+    )
+
+
+class TestNumeric(OperatorConformance):
+    element_wise = ("weight",)
+    cases = (NumericEmbedding(features=3, dim=4),)
+
+
+class TestTotal(OperatorConformance):
+    cases = (Total(shape=(5,)), Total(shape=(3, 4)), Total(shape=(1,)))
+
+
+class TestTransformer(OperatorConformance):
+    element_wise = ("*norm.*",)
+    cases = (
+        Transformer(in_fields=5, out_fields=3, dim=8, heads=4),
+        Transformer(in_fields=3, out_fields=4, dim=16, layer_norm=True),
+    )
 
 
 class TestConcat(OperatorConformance):
@@ -81,7 +151,7 @@ class TestInteract(OperatorConformance):
 
 
 class TestLayerNorm(OperatorConformance):
-    weights_are_counted = False
+    element_wise = ("*",)
     cases = (LayerNorm(shape=(6,)), LayerNorm(shape=(3, 5)), LayerNorm(shape=(3, 5), axis="fields"))
 
 
@@ -104,9 +174,7 @@ def test_every_operator_file_is_found_and_stands_in_a_suite():
     found = implementations("workloads.operators", "OPERATOR")
     suites = {type(case) for suite in OperatorConformance.__subclasses__() for case in suite.cases}
     assert set(found.values()) == suites
-    assert {"fc", "efc", "dot_product", "gating", "sum", "fm", "interact", "mlp", "layer_norm", "concat", "embedding"} <= set(
-        found
-    )
+    assert {"fc", "efc", "dot_product", "gating", "sum", "fm", "interact", "mlp", "layer_norm", "concat", "embedding"} <= set(found)
 
 
 def test_dot_product_macs_by_hand():
@@ -136,6 +204,14 @@ def test_dot_product_skips_projections_that_fit():
         (SigmoidGating(left_features=64, right_features=32, out_features=16), 5120, 5200),
         (Sum(left_features=64, right_features=32, out_features=16), 1024, 1040),
         (MultiLayerPerceptron(sizes=(128, 64, 32)), 10240, 10336),
+        # projection 26*48*16, four per-field layers (3 + 1) and two (1 + 1) of 16*16, both attention products 48*48*16
+        (Transformer(in_fields=26, out_fields=48, dim=16), 19968 + 6 * 48 * 256 + 2 * 48 * 48 * 16, 1296 + 6 * 256 + 6 * 16 + 64),
+        (CrossNetwork(features=429, layers=3), 3 * 429 * 429, 3 * 430 * 429),
+        (CrossNetwork(features=429, layers=3, kind="vector"), 3 * 429, 3 * 2 * 429),
+        (CompressedInteraction(fields=26, dim=16, maps=(100, 50)), (26 * 100 + 100 * 50) * 26 * 16, (2600 + 5000) * 26 + 150),
+        (AttentionInteraction(fields=39, dim=16, heads=2, head_dim=32), 4 * 39 * 16 * 64 + 2 * 39 * 39 * 64, 4 * 16 * 64),
+        (BiInteraction(fields=39, dim=16), 0, 0),
+        (BilinearFusion(left_features=400, right_features=800, heads=10), 400 + 2 * 800 + 40 * 80 * 10, 1202 + 40 * 80 * 10),
     ],
 )
 def test_macs_and_parameters_by_hand(operator, macs, parameters):
@@ -168,6 +244,72 @@ def test_fm_against_all_pairs():
     _, (e,), out = _run(FactorizationMachine(fields=5, dim=3, out_features=3))
     pairs = sum(2 * e[:, i] * e[:, j] for i in range(5) for j in range(i))
     np.testing.assert_allclose(out, pairs, rtol=1e-9, atol=1e-12)
+
+
+def test_bi_interaction_against_all_pairs():
+    _, (e,), out = _run(BiInteraction(fields=5, dim=3))
+    np.testing.assert_allclose(out, sum(e[:, i] * e[:, j] for i in range(5) for j in range(i)), rtol=1e-9, atol=1e-12)
+
+
+def test_cin_against_its_formula():
+    operator = CompressedInteraction(fields=3, dim=2, maps=(4, 2), bias=False)
+    p, (x,), out = _run(operator)
+    first = np.einsum("hij,bid,bjd->bhd", p["0.weight"].reshape(4, 3, 3), x, x)
+    second = np.einsum("hij,bid,bjd->bhd", p["1.weight"].reshape(2, 4, 3), first, x)
+    np.testing.assert_allclose(out, np.concatenate([first.sum(2), second.sum(2)], axis=1), rtol=1e-9)
+
+
+def test_cross_against_its_formula():
+    p, (x,), out = _run(CrossNetwork(features=3, layers=2, kind="vector"))
+    for b in range(3):
+        first = x[b] * np.dot(p["0.weight"][0], x[b]) + p["0.bias"] + x[b]
+        np.testing.assert_allclose(out[b], x[b] * np.dot(p["1.weight"][0], first) + p["1.bias"] + first, rtol=1e-9)
+    p, (x,), out = _run(CrossNetwork(features=3, layers=2))
+    for b in range(3):
+        first = x[b] * (p["0.weight"] @ x[b] + p["0.bias"]) + x[b]
+        np.testing.assert_allclose(out[b], x[b] * (p["1.weight"] @ first + p["1.bias"]) + first, rtol=1e-9)
+
+
+def test_attention_against_a_loop():
+    operator = AttentionInteraction(fields=3, dim=4, heads=2, head_dim=3)
+    p, (x,), out = _run(operator)
+    for b, i, h in np.ndindex(3, 3, 2):
+        rows = slice(3 * h, 3 * h + 3)
+        scores = np.exp([(p["query.weight"][rows] @ x[b, i]) @ (p["key.weight"][rows] @ x[b, j]) for j in range(3)])
+        mixed = sum(s * (p["value.weight"][rows] @ x[b, j]) for j, s in enumerate(scores / scores.sum()))
+        expected = np.maximum(mixed + p["residual.weight"][rows] @ x[b, i], 0)
+        np.testing.assert_allclose(out[b, i, rows], expected, rtol=1e-9, atol=1e-12)
+
+
+def test_transformer_against_torch_modules():
+    """The published operator: a projection over fields, `MultiheadAttention`, two layers, post-norms."""
+    torch = pytest.importorskip("torch")
+    operator = Transformer(in_fields=5, out_fields=6, dim=16, layer_norm=True)
+    p, (x,), out = _run(operator)
+    p = {name: torch.from_numpy(array) for name, array in p.items()}
+    attention = torch.nn.MultiheadAttention(16, 8, batch_first=True, dtype=torch.float64)
+    state = {"in_proj_weight": "qkv.weight", "in_proj_bias": "qkv.bias", "out_proj.weight": "out.weight", "out_proj.bias": "out.bias"}
+    attention.load_state_dict({name: p[ours] for name, ours in state.items()})
+    norm = torch.nn.functional.layer_norm
+    e = norm(torch.from_numpy(x).transpose(1, 2) @ p["weight"].T, (6,), p["norm.weight"], p["norm.bias"]).transpose(1, 2)
+    a = norm(e + attention(e, e, e, need_weights=False)[0], (16,), p["attention_norm.weight"], p["attention_norm.bias"])
+    inner = torch.relu(a @ p["inner.weight"].T + p["inner.bias"])
+    last = norm(a + inner @ p["outer.weight"].T + p["outer.bias"], (16,), p["output_norm.weight"], p["output_norm.bias"])
+    np.testing.assert_allclose(out, last.detach().numpy(), rtol=1e-8, atol=1e-10)
+
+
+def test_bilinear_against_its_formula():
+    p, (left, right), out = _run(BilinearFusion(left_features=4, right_features=6, heads=2))
+    pairs = sum(np.einsum("bj,ji,bi->b", right[:, 3 * h : 3 * h + 3], p["pair.weight"][h], left[:, 2 * h : 2 * h + 2]) for h in (0, 1))
+    linear = left @ p["left.weight"][0] + p["left.bias"] + right @ p["right.weight"][0] + p["right.bias"]
+    np.testing.assert_allclose(out[:, 0], linear + pairs, rtol=1e-9)
+
+
+def test_feature_gate_reads_its_context_only():
+    operator = FeatureGate(fields=3, dim=2, context=(1,))
+    p, (e,), out = _run(operator)
+    gate = 2 / (1 + np.exp(-(e[:, 1] @ p["gate.0.weight"].T + p["gate.0.bias"])))
+    np.testing.assert_allclose(out, e.reshape(3, -1) * gate, rtol=1e-9)
 
 
 def test_dot_product_against_a_loop():
@@ -233,6 +375,10 @@ def test_relu_and_sigmoid_cost_one_pass():
         lambda: FullyConnected(in_features=4, out_features=3, weight_bits=7),
         lambda: MultiLayerPerceptron(sizes=(3,)),
         lambda: FullyConnected(in_features=4, out_features=3, outputs=3),
+        lambda: Transformer(in_fields=3, out_fields=3, dim=12),
+        lambda: BilinearFusion(left_features=4, right_features=6, heads=4),
+        lambda: FeatureGate(fields=3, dim=2, context=(3,)),
+        lambda: CrossNetwork(features=3, layers=1, kind="low_rank"),
     ],
 )
 def test_bad_shapes_are_refused(make):

@@ -82,9 +82,7 @@ def write_cache(folder: Path, tables: Tables, description: dict[str, Any]) -> Pa
         (building / "meta.json").write_text(json.dumps(meta, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         _publish(building, folder)
     except OSError as error:
-        raise DataError(
-            f"{folder}: cache cannot be written: {error.strerror or error} (COSEARCH_CACHE chooses its place)"
-        ) from None
+        raise DataError(f"{folder}: cache cannot be written: {error.strerror or error} (COSEARCH_CACHE chooses its place)") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return folder
@@ -143,7 +141,5 @@ def read_split(folder: Path, meta: dict[str, Any], name: str, verify: bool = Tru
             empty = part == "dense" and not meta["schema"]["dense"]  # nothing to map
             arrays[part] = np.asarray(np.load(path, mmap_mode=None if empty else "r", allow_pickle=False))
         except OSError as error:
-            raise DataError(
-                f"{path}: cannot be read: {error.strerror or error}; delete {folder}, and it is built again"
-            ) from None
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}; delete {folder}, and it is built again") from None
     return Split(**arrays)

@@ -128,9 +128,7 @@ def find_dataset(preferred: Iterable[str]) -> str:
         chosen = adapter(name)
         if not missing_files(chosen, data_root() / chosen.folder) or _prepared(chosen) is not None:
             return name
-    raise DataError(
-        f"none of the data sets {', '.join(names)} found (looked in {data_root()} and {cache_root()}); set COSEARCH_DATA"
-    )
+    raise DataError(f"none of the data sets {', '.join(names)} found (looked in {data_root()} and {cache_root()}); set COSEARCH_DATA")
 
 
 def _prepared(chosen: Adapter) -> Path | None:

@@ -73,9 +73,7 @@ class Tables:
             dtypes = {"dense": np.float32, "sparse": np.int32, "label": np.uint8}
             for part, array in split.arrays():
                 if array.shape != expected[part] or array.dtype != dtypes[part]:
-                    raise DataError(
-                        f"{place}.{part}: {array.dtype} {array.shape}, expected {dtypes[part].__name__} {expected[part]}"
-                    )
+                    raise DataError(f"{place}.{part}: {array.dtype} {array.shape}, expected {dtypes[part].__name__} {expected[part]}")
             if not rows:
                 raise DataError(f"{place}: no rows")
             if split.label.max() > 1:
@@ -88,6 +86,4 @@ class Tables:
             if outside.any():
                 row, column = (int(i[0]) for i in np.nonzero(outside))
                 allowed = self.schema.cardinalities[column] - 1
-                raise DataError(
-                    f"{place}: row {row}: {self.schema.sparse[column]} {split.sparse[row, column]}, allowed 0 to {allowed}"
-                )
+                raise DataError(f"{place}: row {row}: {self.schema.sparse[column]} {split.sparse[row, column]}, allowed 0 to {allowed}")

@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from pimsim.graph import Bits, Elementwise, MatMul, WorkloadBuilder
 from pimsim.spec.base import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Activation = Literal["none", "relu", "sigmoid"]
 Shape = tuple[int, ...]
@@ -68,6 +71,10 @@ class Operator(Spec, ABC):
     @abstractmethod
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         """The output `(batch, *out_shape)` from inputs `(batch, *in_shape)`, in the precision of the arrays given."""
+
+    @abstractmethod
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        """`reference` in PyTorch, differentiable; torch is imported when it is called (see `workloads.operators.torch_layers`)."""
 
 
 def linear_shapes(prefix: str, out_features: int, in_features: int, bias: bool) -> dict[str, Shape]:
@@ -129,9 +136,7 @@ def lower_linear(
     )
 
 
-def lower_activation(
-    operator: Operator, builder: WorkloadBuilder, name: str, source: str, activation: Activation, elements: int
-) -> str:
+def lower_activation(operator: Operator, builder: WorkloadBuilder, name: str, source: str, activation: Activation, elements: int) -> str:
     """Adds `name.relu` or `name.sigmoid`; nothing for `none`."""
     if activation == "none":
         return source

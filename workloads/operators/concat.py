@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from pimsim.graph import Move, WorkloadBuilder
 from workloads.operators.base import Operator, Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Concat(Operator):
@@ -56,6 +59,12 @@ class Concat(Operator):
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         parts = [x.reshape(x.shape[0], -1) for x in inputs] if self.flatten else list(inputs)
         return np.concatenate(parts, axis=1)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        import torch
+
+        parts = [x.flatten(1) for x in inputs] if self.flatten else list(inputs)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 OPERATOR = Concat

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
 
 from pimsim.graph import Move, Product, WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import (
     Activation,
     Operator,
@@ -20,6 +22,9 @@ from workloads.operators.base import (
     lower_activation,
     lower_linear,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DotProduct(Operator):
@@ -113,6 +118,22 @@ class DotProduct(Operator):
         if self.pairs != self.out_features:
             z = linear(parameters, "out.", z)
         return activate(self.activation, z)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        import torch
+
+        dense, sparse = inputs
+        if self.dense_features != self.dim:
+            dense = torch_layers.linear(parameters, "dense.", dense)
+        if self.sparse_fields != self.vectors:
+            sparse = torch_layers.linear_over_fields(parameters, "fields.", sparse)
+        t = torch.cat([dense.unsqueeze(1), sparse], dim=1)
+        size = self.vectors + 1
+        row, column = torch.tril_indices(size, size, offset=-1, device=t.device)
+        z = torch.bmm(t, t.transpose(1, 2)).flatten(1).index_select(1, row * size + column)
+        if self.pairs != self.out_features:
+            z = torch_layers.linear(parameters, "out.", z)
+        return torch_layers.activate(self.activation, z)
 
 
 OPERATOR = DotProduct

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
 
 from pimsim.graph import WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import (
     Activation,
     Operator,
@@ -18,6 +20,9 @@ from workloads.operators.base import (
     lower_activation,
     lower_linear,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class EmbeddingFullyConnected(Operator):
@@ -55,6 +60,10 @@ class EmbeddingFullyConnected(Operator):
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         (x,) = inputs
         return activate(self.activation, linear_over_fields(parameters, "", x))
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        return torch_layers.activate(self.activation, torch_layers.linear_over_fields(parameters, "", x))
 
 
 OPERATOR = EmbeddingFullyConnected

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field
 
 from pimsim.graph import Gather, Table, WorkloadBuilder
 from workloads.operators.base import Operator, Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Embedding(Operator):
@@ -44,6 +48,12 @@ class Embedding(Operator):
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         pooled = [parameters[f"{table.name}.weight"][ids].sum(axis=1) for table, ids in zip(self.tables, inputs, strict=True)]
         return np.concatenate(pooled, axis=1).reshape(len(inputs[0]), *self.out_shape)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        import torch
+
+        pooled = [parameters[f"{table.name}.weight"][ids].sum(1) for table, ids in zip(self.tables, inputs, strict=True)]
+        return torch.cat(pooled, dim=1).reshape(len(inputs[0]), *self.out_shape)
 
 
 OPERATOR = Embedding

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
 
 from pimsim.graph import WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import Activation, Operator, Shape, activate, linear, linear_shapes, lower_activation, lower_linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class FullyConnected(Operator):
@@ -45,6 +50,10 @@ class FullyConnected(Operator):
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         (x,) = inputs
         return activate(self.activation, linear(parameters, "", x))
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        return torch_layers.activate(self.activation, torch_layers.linear(parameters, "", x))
 
 
 OPERATOR = FullyConnected

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import PositiveInt
 
 from pimsim.graph import Elementwise, Reduce, WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import (
     Activation,
     Operator,
@@ -19,6 +20,9 @@ from workloads.operators.base import (
     lower_activation,
     lower_linear,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class FactorizationMachine(Operator):
@@ -55,23 +59,7 @@ class FactorizationMachine(Operator):
 
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
         (source,) = inputs
-        bits, elements = self.activation_bits, self.fields * self.dim
-
-        def reduced(part: str, origin: str) -> str:
-            return builder.add(
-                Reduce(name=part, inputs=(origin,), elements_in=elements, elements_out=self.dim, activation_bits=bits)
-            )
-
-        def pointwise(part: str, function: Literal["square", "sub"], count: int, *origins: str) -> str:
-            return builder.add(
-                Elementwise(
-                    name=part, inputs=origins, function=function, elements=count, operands=len(origins), activation_bits=bits
-                )
-            )
-
-        square_of_sum = pointwise(f"{name}.square_of_sum", "square", self.dim, reduced(f"{name}.sum", source))
-        squares = pointwise(f"{name}.squares", "square", elements, source)
-        out = pointwise(f"{name}.sub", "sub", self.dim, square_of_sum, reduced(f"{name}.sum_of_squares", squares))
+        out = lower_pairs(self, builder, name, source, self.fields, self.dim)
         if self.dim != self.out_features:
             out = lower_linear(self, builder, name, out, self.out_features, self.dim, self.bias)
         return lower_activation(self, builder, name, out, self.activation, self.out_features)
@@ -82,6 +70,29 @@ class FactorizationMachine(Operator):
         if self.dim != self.out_features:
             s = linear(parameters, "out.", s)
         return activate(self.activation, s)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        (e,) = inputs
+        s = e.sum(1).square() - e.square().sum(1)
+        if self.dim != self.out_features:
+            s = torch_layers.linear(parameters, "out.", s)
+        return torch_layers.activate(self.activation, s)
+
+
+def lower_pairs(operator: Operator, builder: WorkloadBuilder, name: str, source: str, fields: int, dim: int) -> str:
+    """Adds (sum e)^2 - sum e^2 of `fields` vectors, twice the sum of all pairwise products; returns `name.sub`."""
+    bits, elements = operator.activation_bits, fields * dim
+
+    def reduced(part: str, origin: str) -> str:
+        return builder.add(Reduce(name=part, inputs=(origin,), elements_in=elements, elements_out=dim, activation_bits=bits))
+
+    def pointwise(part: str, function: Literal["square", "sub"], count: int, *origins: str) -> str:
+        values = {"elements": count, "operands": len(origins), "activation_bits": bits}
+        return builder.add(Elementwise(name=part, inputs=origins, function=function, **values))
+
+    square_of_sum = pointwise(f"{name}.square_of_sum", "square", dim, reduced(f"{name}.sum", source))
+    squares = pointwise(f"{name}.squares", "square", elements, source)
+    return pointwise(f"{name}.sub", "sub", dim, square_of_sum, reduced(f"{name}.sum_of_squares", squares))
 
 
 OPERATOR = FactorizationMachine

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
 
 from pimsim.graph import Elementwise, Move, WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import (
     Activation,
     Operator,
@@ -19,6 +21,9 @@ from workloads.operators.base import (
     lower_linear,
     pad,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class SigmoidGating(Operator):
@@ -71,9 +76,7 @@ class SigmoidGating(Operator):
             right = builder.add(Move(name=f"{name}.pad", inputs=(right,), elements=m, activation_bits=bits))
         gate = lower_linear(self, builder, f"{name}.gate", left, m, m, self.bias)
         gate = lower_activation(self, builder, name, gate, "sigmoid", m)
-        product = Elementwise(
-            name=f"{name}.mul", inputs=(gate, right), function="mul", elements=m, operands=2, activation_bits=bits
-        )
+        product = Elementwise(name=f"{name}.mul", inputs=(gate, right), function="mul", elements=m, operands=2, activation_bits=bits)
         out = builder.add(product)
         if m != self.out_features:
             out = lower_linear(self, builder, name, out, self.out_features, m, self.bias)
@@ -85,6 +88,13 @@ class SigmoidGating(Operator):
         if self.width != self.out_features:
             out = linear(parameters, "out.", out)
         return activate(self.activation, out)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        left, right = (torch_layers.pad(x, self.width) for x in inputs)
+        out = torch_layers.linear(parameters, "gate.", left).sigmoid() * right
+        if self.width != self.out_features:
+            out = torch_layers.linear(parameters, "out.", out)
+        return torch_layers.activate(self.activation, out)
 
 
 OPERATOR = SigmoidGating

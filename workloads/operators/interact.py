@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
 
 from pimsim.graph import WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import Activation, Operator, Shape, activate, linear, linear_shapes, lower_activation, lower_linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DenseToFields(Operator):
@@ -58,6 +63,12 @@ class DenseToFields(Operator):
         if self.in_features != self._width:
             x = linear(parameters, "out.", x)
         return activate(self.activation, x).reshape(-1, self.fields, self.dim)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        if self.in_features != self._width:
+            x = torch_layers.linear(parameters, "out.", x)
+        return torch_layers.activate(self.activation, x).reshape(-1, self.fields, self.dim)
 
 
 OPERATOR = DenseToFields

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from pimsim.graph import Elementwise, WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import Operator, Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LayerNorm(Operator):
@@ -68,6 +72,12 @@ class LayerNorm(Operator):
         if self.axis == "fields":
             gain, shift = gain[:, None], shift[:, None]
         return scaled * gain + shift
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        if self.axis == "fields":
+            return torch_layers.layer_norm(parameters, "", x.transpose(1, 2), self.eps).transpose(1, 2)
+        return torch_layers.layer_norm(parameters, "", x, self.eps)
 
 
 OPERATOR = LayerNorm

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import Field, PositiveInt
 
 from pimsim.graph import WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import Activation, Operator, Shape, activate, linear, linear_shapes, lower_activation, lower_linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MultiLayerPerceptron(Operator):
@@ -56,6 +61,12 @@ class MultiLayerPerceptron(Operator):
         (x,) = inputs
         for i in range(len(self.sizes) - 1):
             x = activate(self._activation_of(i), linear(parameters, f"{i}.", x))
+        return x
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        for i in range(len(self.sizes) - 1):
+            x = torch_layers.activate(self._activation_of(i), torch_layers.linear(parameters, f"{i}.", x))
         return x
 
 

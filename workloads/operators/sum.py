@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
 
 from pimsim.graph import Elementwise, Move, WorkloadBuilder
+from workloads.operators import torch_layers
 from workloads.operators.base import (
     Activation,
     Operator,
@@ -19,6 +21,9 @@ from workloads.operators.base import (
     lower_linear,
     pad,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Sum(Operator):
@@ -65,9 +70,7 @@ class Sum(Operator):
             if features != m:
                 padded = Move(name=f"{name}.pad", inputs=(sources[side],), elements=m, activation_bits=bits)
                 sources[side] = builder.add(padded)
-        total = Elementwise(
-            name=f"{name}.add", inputs=tuple(sources), function="add", elements=m, operands=2, activation_bits=bits
-        )
+        total = Elementwise(name=f"{name}.add", inputs=tuple(sources), function="add", elements=m, operands=2, activation_bits=bits)
         out = builder.add(total)
         if m != self.out_features:
             out = lower_linear(self, builder, name, out, self.out_features, m, self.bias)
@@ -79,6 +82,13 @@ class Sum(Operator):
         if self.width != self.out_features:
             out = linear(parameters, "out.", out)
         return activate(self.activation, out)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        left, right = (torch_layers.pad(x, self.width) for x in inputs)
+        out = left + right
+        if self.width != self.out_features:
+            out = torch_layers.linear(parameters, "out.", out)
+        return torch_layers.activate(self.activation, out)
 
 
 OPERATOR = Sum

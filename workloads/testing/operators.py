@@ -7,11 +7,13 @@ class TestMyOperator(OperatorConformance):
 from __future__ import annotations
 
 import math
+from fnmatch import fnmatch
 from typing import ClassVar
 
 import numpy as np
+import pytest
 
-from pimsim.graph import Input, Workload, WorkloadBuilder
+from pimsim.graph import Input, Product, Workload, WorkloadBuilder
 from workloads.operators.base import Operator
 from workloads.operators.embedding import Embedding
 
@@ -40,12 +42,18 @@ def lowered(operator: Operator, name: str = "operator") -> tuple[Workload, str]:
     return builder.build("conformance", batch=2), out
 
 
+def unused_gram_macs(workload: Workload) -> int:
+    """Multiply-accumulates that a whole Gram matrix has beyond its strict lower triangle, over a workload's triangle products."""
+    triangles = [item for item in workload.operators if isinstance(item, Product) and item.triangle]
+    return sum(item.groups * item.m**2 * item.k - item.macs for item in triangles)
+
+
 class OperatorConformance:
     """What every operator owes the simulator and the training; a subclass sets `cases`."""
 
     cases: ClassVar[tuple[Operator, ...]] = ()
-    weights_are_counted: ClassVar[bool] = True
-    """All parameters stand in a primitive's weight or table bytes (not so for a layer norm's gain and shift)."""
+    element_wise: ClassVar[tuple[str, ...]] = ()
+    """Patterns of parameters that element-wise passes apply (a layer norm's gain): not in any primitive's weight bytes."""
 
     def test_has_cases(self) -> None:
         """A suite without cases would pass in silence."""
@@ -61,12 +69,12 @@ class OperatorConformance:
             assert sum(array.size for array in arrays.values()) == case.parameters, case
 
     def test_weights_lie_in_the_primitives(self) -> None:
-        if not self.weights_are_counted:
-            return
         for case in self.cases:
             workload, _ = lowered(case)
+            shapes = case.parameter_shapes().items()
+            apart = sum(math.prod(shape) for name, shape in shapes if any(fnmatch(name, pattern) for pattern in self.element_wise))
             stored = workload.weight_bytes + sum(gather.table_bytes for gather in workload.gathers)
-            assert stored == 4 * case.parameters, case
+            assert stored == 4 * (case.parameters - apart), case
 
     def test_reference_has_the_stated_shape(self) -> None:
         for case in self.cases:
@@ -83,6 +91,32 @@ class OperatorConformance:
             whole = case.reference(parameters, *inputs)
             alone = [case.reference(parameters, *(x[i : i + 1] for x in inputs)) for i in range(4)]
             np.testing.assert_allclose(whole, np.concatenate(alone), rtol=1e-10, atol=1e-12)
+
+    def test_torch_equals_the_reference_and_learns(self) -> None:
+        torch = pytest.importorskip("torch")
+        for case in self.cases:
+            rng = np.random.default_rng(3)
+            arrays, inputs = random_parameters(case, rng), random_inputs(case, 3, rng)
+            parameters = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.items()}
+            out = case.forward(parameters, *(torch.from_numpy(x) for x in inputs))
+            np.testing.assert_allclose(out.detach().numpy(), case.reference(arrays, *inputs), rtol=1e-9, atol=1e-11)
+            if parameters:
+                (out * torch.randn(out.shape, dtype=out.dtype, generator=torch.Generator().manual_seed(0))).sum().backward()
+            for name, tensor in parameters.items():
+                assert tensor.grad is not None and torch.isfinite(tensor.grad).all(), (case, name)
+
+    def test_torch_multiplies_as_often(self) -> None:
+        """Torch's own count of the matrix products; of a Gram matrix it executes more than the strict lower triangle."""
+        torch = pytest.importorskip("torch")
+        from torch.utils.flop_counter import FlopCounterMode
+
+        for case in self.cases:
+            rng = np.random.default_rng(4)
+            parameters = {name: torch.from_numpy(array) for name, array in random_parameters(case, rng).items()}
+            with FlopCounterMode(display=False) as counter:
+                case.forward(parameters, *(torch.from_numpy(x) for x in random_inputs(case, 1, rng)))
+            workload, _ = lowered(case)
+            assert counter.get_total_flops() // 2 == workload.macs + unused_gram_macs(workload), case
 
     def test_lowering_ends_in_the_output(self) -> None:
         for case in self.cases:
@@ -105,7 +139,9 @@ class OperatorConformance:
         for case in self.cases:
             narrow, wide = lowered(case.model_copy(update={"weight_bits": 8}))[0], lowered(case)[0]
             assert narrow.macs == wide.macs
-            biases = 4 * sum(math.prod(s) for name, s in case.parameter_shapes().items() if name.endswith("bias"))
+            shapes = case.parameter_shapes().items()
+            in_passes = {name for name, _ in shapes if any(fnmatch(name, pattern) for pattern in self.element_wise)}
+            biases = 4 * sum(math.prod(shape) for name, shape in shapes if name.endswith("bias") and name not in in_passes)
             if narrow.weight_bytes:
                 assert 4 * (narrow.weight_bytes - biases) == wide.weight_bytes - biases, case
 

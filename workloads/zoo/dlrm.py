@@ -67,9 +67,7 @@ class Dlrm(Spec):
             crossed = [dense, dot.lower(builder, "interaction", [dense, sparse])]
             shapes = ((width,), (pairs,))
         joined = Concat(shapes=shapes, flatten=True)
-        top = MultiLayerPerceptron(
-            sizes=(*joined.out_shape, *self.top), output_activation="sigmoid", weight_bits=self.weight_bits
-        )
+        top = MultiLayerPerceptron(sizes=(*joined.out_shape, *self.top), output_activation="sigmoid", weight_bits=self.weight_bits)
         top.lower(builder, "top", [joined.lower(builder, "concat", crossed)])
         return builder.build(name, indices, batch)
 

@@ -99,9 +99,7 @@ class Synthetic(Adapter):
         facts = {
             "pairs": [[names[i] for i in pair] for pair in pairs],
             "triples": [[names[i] for i in triple] for triple in triples],
-            "splits": {
-                n: _facts(slice(a, b), slice(*bounds["train"]), probability, label, parts) for n, (a, b) in bounds.items()
-            },
+            "splits": {n: _facts(slice(a, b), slice(*bounds["train"]), probability, label, parts) for n, (a, b) in bounds.items()},
         }
         return Tables(schema, splits, facts)
 

@@ -1,0 +1,114 @@
+"""Attention interaction of AutoInt: multi-head self-attention over fields with a residual."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import PositiveInt
+
+from pimsim.graph import Elementwise, Product, WorkloadBuilder
+from workloads.operators import torch_layers
+from workloads.operators.base import Operator, Shape, activate, linear, linear_shapes, lower_activation, lower_linear
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PARTS = ("query", "key", "value")
+
+
+class AttentionInteraction(Operator):
+    """(fields, dim) -> (fields, heads * head_dim), one interacting layer.
+
+    Per head: `softmax(q k^T) v` over the fields, with `q`, `k`, `v` linear in each field's vector; then `relu(heads side by side +
+    residual)`. The residual's projection is skipped if heads * head_dim equals `dim`.
+
+    Parameters: `query.weight`, `key.weight`, `value.weight` and, unless skipped, `residual.weight`, all (heads * head_dim, dim); no biases.
+
+    Source: Song et al. 2019 (arXiv 1810.11921), equations 5 to 8; the paper does not scale the scores, `scaled` divides them by
+    sqrt(head_dim), in the softmax's pass.
+    """
+
+    fields: PositiveInt
+    dim: PositiveInt
+    heads: PositiveInt = 2
+    head_dim: PositiveInt
+    scaled: bool = False
+    residual: bool = True
+
+    @property
+    def width(self) -> int:
+        """heads * head_dim: coordinates of an output field."""
+        return self.heads * self.head_dim
+
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return ((self.fields, self.dim),)
+
+    @property
+    def out_shape(self) -> Shape:
+        return (self.fields, self.width)
+
+    @property
+    def _projected(self) -> tuple[str, ...]:
+        return (*PARTS, "residual") if self.residual and self.width != self.dim else PARTS
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {}
+        for part in self._projected:
+            shapes |= linear_shapes(f"{part}.", self.width, self.dim, False)
+        return shapes
+
+    @property
+    def macs(self) -> int:
+        return len(self._projected) * self.fields * self.dim * self.width + 2 * self.fields**2 * self.width
+
+    @property
+    def _scale(self) -> float:
+        return 1 / math.sqrt(self.head_dim) if self.scaled else 1.0
+
+    def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
+        (source,) = inputs
+        n, bits = self.fields, self.activation_bits
+        made = {}
+        for part in self._projected:
+            made[part] = lower_linear(self, builder, f"{name}.{part}", source, self.width, self.dim, False, vectors=n)
+
+        def attend(part: str, k: int, columns: int, *origins: str) -> str:
+            sizes = {"m": n, "k": k, "n": columns, "groups": self.heads, "activation_bits": bits}
+            return builder.add(Product(name=f"{name}.{part}", inputs=origins, **sizes))
+
+        def pointwise(part: str, function: str, elements: int, *origins: str) -> str:
+            values = {"function": function, "elements": elements, "operands": len(origins), "activation_bits": bits}
+            return builder.add(Elementwise(name=f"{name}.{part}", inputs=origins, **values))
+
+        scores = attend("scores", self.head_dim, n, made["query"], made["key"])
+        out = attend("mix", n, self.head_dim, pointwise("softmax", "softmax", self.heads * n * n, scores), made["value"])
+        if self.residual:
+            out = pointwise("add", "add", n * self.width, out, made.get("residual", source))
+        return lower_activation(self, builder, name, out, "relu", n * self.width)
+
+    def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
+        shape = (len(x), self.fields, self.heads, self.head_dim)
+        q, k, v = (linear(parameters, f"{part}.", x).reshape(shape).transpose(0, 2, 1, 3) for part in PARTS)
+        scores = q @ k.transpose(0, 1, 3, 2) * self._scale
+        exponential = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        mixed = exponential / exponential.sum(axis=-1, keepdims=True) @ v
+        out = mixed.transpose(0, 2, 1, 3).reshape(len(x), self.fields, self.width)
+        if self.residual:
+            out = out + (linear(parameters, "residual.", x) if "residual" in self._projected else x)
+        return activate("relu", out)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        q, k, v = (torch_layers.linear(parameters, f"{part}.", x).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in PARTS)
+        out = ((q @ k.transpose(2, 3) * self._scale).softmax(dim=3) @ v).transpose(1, 2).flatten(2)
+        if self.residual:
+            out = out + (torch_layers.linear(parameters, "residual.", x) if "residual" in self._projected else x)
+        return out.relu()
+
+
+OPERATOR = AttentionInteraction

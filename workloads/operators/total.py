@@ -1,0 +1,55 @@
+"""Sum of all values of a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from pimsim.graph import Reduce, WorkloadBuilder
+from workloads.operators.base import Operator, Shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Total(Operator):
+    """(features,) or (fields, dim) -> (1,). No parameters; a single value costs nothing and keeps its name."""
+
+    shape: tuple[PositiveInt, ...] = Field(min_length=1, max_length=2)
+
+    @property
+    def in_shapes(self) -> tuple[Shape, ...]:
+        return (self.shape,)
+
+    @property
+    def out_shape(self) -> Shape:
+        return (1,)
+
+    def parameter_shapes(self) -> dict[str, Shape]:
+        return {}
+
+    @property
+    def macs(self) -> int:
+        return 0
+
+    def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
+        elements = math.prod(self.shape)
+        if elements == 1:
+            return inputs[0]
+        sizes = {"elements_in": elements, "elements_out": 1, "activation_bits": self.activation_bits}
+        return builder.add(Reduce(name=name, inputs=tuple(inputs), **sizes))
+
+    def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
+        (x,) = inputs
+        return x.reshape(len(x), -1).sum(axis=1, keepdims=True)
+
+    def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        (x,) = inputs
+        return x.flatten(1).sum(1, keepdim=True)
+
+
+OPERATOR = Total
