@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -37,6 +37,11 @@ class Report:
 
     None is a quantity that is not modelled: `area_mm2` is the logic added beside the memory, so a plain memory has none; energy and power
     need currents of the standard, `dram_io` the device's energy per bit (left out of the total where there is none).
+
+    Attributes:
+        batches: Batches that the figures are taken from.
+        utilisation: Share of the time for which this model's operators ran on `host`, in `memory` and on the units (`pim`).
+        saturated: True when batches arrived faster than they were served: latency then grows with the number of batches.
     """
 
     device: str
@@ -52,6 +57,9 @@ class Report:
     bottleneck: str
     operators: tuple[OperatorRow, ...]
     provenance: dict[str, Any]
+    batches: int = 1
+    utilisation: dict[str, float] = field(default_factory=dict)
+    saturated: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The object that `pimsim run --json` writes."""
@@ -59,6 +67,41 @@ class Report:
 
         value = asdict(self)
         value["operators"] = list(value["operators"])
+        return {key: _printable(part) for key, part in value.items()}
+
+
+@dataclass(frozen=True)
+class SystemReport:
+    """Answer of a simulation of several models that share a device.
+
+    Attributes:
+        device: Name of the device.
+        fidelity: How operator costs were found.
+        models: One report per model, with the standing power of its share of the time.
+        utilisation: Share of the time for which anything ran on `host`, in `memory` and on the units (`pim`).
+        area_mm2: Logic added beside the memory.
+        power_w: Power of the whole.
+        bandwidth_gbps: Of all models, and the memory's peak.
+        bottleneck: The busier of host and memory, and the model that occupies it most.
+        provenance: Versions, digests, seed.
+    """
+
+    device: str
+    fidelity: str
+    models: tuple[Report, ...]
+    utilisation: dict[str, float]
+    area_mm2: float | None
+    power_w: float | None
+    bandwidth_gbps: dict[str, float]
+    bottleneck: str
+    provenance: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `pimsim run --json` writes for several workloads."""
+        from dataclasses import fields
+
+        value = {part.name: getattr(self, part.name) for part in fields(self)}
+        value["models"] = [model.to_json() for model in self.models]
         return {key: _printable(part) for key, part in value.items()}
 
 

@@ -30,7 +30,7 @@ class CostCache:
 
     def costs(self, workload: Workload, device: DeviceSpec, batch: int) -> dict[str, OperatorCost]:
         """Cost of every operator of a workload for one batch."""
-        on_host = [item for item in workload.operators if not _on_pim(item, device)]
+        on_host = [item for item in workload.operators if not on_pim(item, device)]
         resident = sum(item.weight_bytes for item in on_host) <= device.host.llc_bytes
         device_key = device.digest()
         found: dict[str, OperatorCost] = {}
@@ -51,7 +51,7 @@ class CostCache:
             return NO_WORK
         if isinstance(item, Gather):
             return self._gather(item, workload, device, batch)
-        if isinstance(item, MatMul) and device.unit is not None and _on_pim(item, device):
+        if isinstance(item, MatMul) and device.unit is not None and on_pim(item, device):
             return device.unit.matmul(item, device, batch)
         return host.operator(item, device, batch, resident)
 
@@ -74,7 +74,7 @@ class CostCache:
         return host.gather(item, device, batch, where)
 
 
-def _on_pim(item: Primitive, device: DeviceSpec) -> bool:
+def on_pim(item: Primitive, device: DeviceSpec) -> bool:
     """True when the mapping gives this operator to the units beside the memory."""
     if isinstance(item, Gather):
         return device.mapping.embedding == "pim"

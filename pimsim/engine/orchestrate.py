@@ -1,20 +1,25 @@
-"""SimPy orchestration of a model's operator graph: batches arrive, operators wait for their inputs and for host and memory.
+"""SimPy orchestration of operator graphs: batches of one or several models arrive, operators wait for inputs, host and memory.
 
 Modelling decisions:
-    * The host runs one operator at a time, the memory serves one operator at a time; an operator may hold both.
-    * Waiting operators are served in the order in which they became ready.
+    * The host runs one operator at a time, the memory (with the units beside it) serves one operator at a time; an operator may hold both.
+    * Waiting operators are served in the order in which they became ready, whichever model they belong to.
+    * A stream of arrivals that goes on for ever is held back while `BACKLOG` of its batches are in the system.
 
-Not modelled: operators that share the memory's bandwidth while both run.
+Not modelled: operators that share the memory's bandwidth while both run, priorities between models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from pimsim.engine.arrivals import Arrivals, Closed, Open
 from pimsim.graph import Workload
 from pimsim.units.cost import HOST, MEMORY, OperatorCost
+
+BACKLOG = 1000
+Costs = Mapping[str, OperatorCost]
 
 
 @dataclass(frozen=True)
@@ -27,48 +32,175 @@ class Span:
     end_ps: int
 
 
-def schedule(workload: Workload, costs: Mapping[str, OperatorCost], arrivals_ps: Sequence[int]) -> list[dict[str, Span]]:
-    """Runs batches that arrive at the given times.
+@dataclass(frozen=True)
+class Stream:
+    """One model and its batches.
+
+    Attributes:
+        workload: The operator graph.
+        costs: Cost of each operator, or a function from the number of a batch to them (batches that differ in size or look-ups).
+        arrivals: When batches arrive.
+    """
+
+    workload: Workload
+    costs: Costs | Callable[[int], Costs]
+    arrivals: Arrivals
+
+    def costs_of(self, batch: int) -> Costs:
+        """Costs of one batch."""
+        return self.costs(batch) if callable(self.costs) else self.costs
+
+
+@dataclass
+class Served:
+    """What became of one stream's batches; number n of every list is the same batch.
+
+    Attributes:
+        arrivals_ps: Times of arrival.
+        spans: Spans of its operators so far.
+        ended: Numbers of the batches that ended, in the order in which they did.
+        ends_ps: When they did.
+        held_back: True when the backlog reached its limit: batches arrived faster than they were served.
+    """
+
+    arrivals_ps: list[int] = field(default_factory=list)
+    spans: list[dict[str, Span]] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    ends_ps: list[int] = field(default_factory=list)
+    held_back: bool = False
+
+    @property
+    def backlog(self) -> int:
+        """Batches in the system."""
+        return len(self.arrivals_ps) - len(self.ended)
+
+
+def schedule(workload: Workload, costs: Costs | Callable[[int], Costs], arrivals_ps: Sequence[int]) -> list[dict[str, Span]]:
+    """Runs batches of one model that arrive at the given times.
 
     Returns:
         For each batch the span of each operator.
+    """
+    return serve([Stream(workload, costs, Open(arrivals_ps))])[0].spans
+
+
+def serve(streams: Sequence[Stream], batches: int = 0, most_operators: int | None = None) -> list[Served]:
+    """Runs several models on one host and one memory.
+
+    Every stream runs to its last batch; streams that go on for ever keep arriving, so that the load stays, until each of them has ended
+    `batches` batches.
+
+    Args:
+        streams: The models.
+        batches: Batches that each endless stream ends at least.
+        most_operators: Stop endless streams when this many operators have started, even so.
     """
     import simpy
 
     env = simpy.Environment()
     resources = {HOST: simpy.Resource(env), MEMORY: simpy.Resource(env)}
-    spans: list[dict[str, Span]] = [{} for _ in arrivals_ps]
+    run = _Run(env, resources, [_Source(stream, Served(), env.event()) for stream in streams], batches, most_operators)
+    for source in run.sources:
+        run.start(source)
+    env.run(env.all_of([source.done for source in run.sources]))
+    return [source.served for source in run.sources]
 
-    def operator(batch: int, name: str, inputs: list[Any]) -> Generator[Any, Any, None]:
-        yield env.all_of(inputs)
-        ready = int(env.now)
-        cost = costs[name]
-        held = []
+
+@dataclass
+class _Source:
+    stream: Stream
+    served: Served
+    done: Any
+    waiting: Any = None
+    arriving: bool = True
+
+
+@dataclass
+class _Run:
+    """One simulation: the processes that SimPy interleaves."""
+
+    env: Any
+    resources: Mapping[str, Any]
+    sources: list[_Source]
+    batches: int
+    most_operators: int | None
+    started: int = 0
+
+    def start(self, source: _Source) -> None:
+        arrivals = source.stream.arrivals
+        if isinstance(arrivals, Closed):
+            for _ in range(arrivals.clients):
+                self.env.process(self.client(source, arrivals))
+        else:
+            self.env.process(self.arrive(source, arrivals))
+
+    def arrive(self, source: _Source, arrivals: Open) -> Generator[Any, Any, None]:
+        late = 0  # how far the stream lies behind its own times because it was held back
+        for time in arrivals.times_ps:
+            yield self.env.timeout(max(time + late - self.env.now, 0))
+            if arrivals.endless and source.served.backlog >= BACKLOG:
+                source.served.held_back = True
+                source.waiting = self.env.event()
+                before = self.env.now
+                yield source.waiting
+                late += self.env.now - before
+            self.enter(source)
+        source.arriving = False
+        self.finish(source)
+
+    def client(self, source: _Source, arrivals: Closed) -> Generator[Any, Any, None]:
+        while True:
+            yield self.env.timeout(int(arrivals.think_ps()))
+            yield self.enter(source)
+
+    def enter(self, source: _Source) -> Any:
+        number = len(source.served.arrivals_ps)
+        source.served.arrivals_ps.append(int(self.env.now))
+        source.served.spans.append({})
+        return self.env.process(self.batch(source, number))
+
+    def batch(self, source: _Source, number: int) -> Generator[Any, Any, None]:
+        served = source.served
+        costs, done = source.stream.costs_of(number), dict[str, Any]()
+        for item in source.stream.workload.operators:
+            inputs = [done[name] for name in item.inputs]
+            done[item.name] = self.env.process(self.operator(served.spans[number], item.name, costs[item.name], inputs))
+        yield self.env.all_of(list(done.values()))
+        served.ended.append(number)
+        served.ends_ps.append(int(self.env.now))
+        self.finish(source)
+
+    def operator(self, spans: dict[str, Span], name: str, cost: OperatorCost, inputs: list[Any]) -> Generator[Any, Any, None]:
+        self.started += 1
+        if inputs:
+            yield inputs[0] if len(inputs) == 1 else self.env.all_of(inputs)
+        ready, held = int(self.env.now), []
         for resource in (HOST, MEMORY):  # always in this order, so that no two operators wait for each other
             if resource in cost.resources:
-                request = resources[resource].request()
+                request = self.resources[resource].request()
                 yield request
-                held.append((resources[resource], request))
-        start = int(env.now)
-        yield env.timeout(cost.latency_ps)
+                held.append((self.resources[resource], request))
+        start = int(self.env.now)
+        if cost.latency_ps:
+            yield self.env.timeout(cost.latency_ps)
         for owner, request in held:
             owner.release(request)
-        spans[batch][name] = Span(name, ready, start, int(env.now))
+        spans[name] = Span(name, ready, start, int(self.env.now))
 
-    def batch(number: int, arrival: int) -> Generator[Any, Any, None]:
-        yield env.timeout(arrival)
-        done: dict[str, Any] = {}
-        for item in workload.operators:
-            done[item.name] = env.process(operator(number, item.name, [done[source] for source in item.inputs]))
-        yield env.all_of(list(done.values()))
+    def finish(self, source: _Source) -> None:
+        """Lets a held-back batch in, and says when there is nothing left to wait for."""
+        if source.waiting is not None and source.served.backlog < BACKLOG:
+            waiting, source.waiting = source.waiting, None
+            waiting.succeed()
+        spent = self.most_operators is not None and self.started >= self.most_operators
+        for one in self.sources:
+            endless = one.stream.arrivals.endless
+            over = spent or len(one.served.ended) >= self.batches if endless else not one.arriving and not one.served.backlog
+            if over and not one.done.triggered:
+                one.done.succeed()
 
-    for number, arrival in enumerate(arrivals_ps):
-        env.process(batch(number, arrival))
-    env.run()
-    return spans
 
-
-def critical_path(workload: Workload, spans: Mapping[str, Span], costs: Mapping[str, OperatorCost]) -> list[Span]:
+def critical_path(workload: Workload, spans: Mapping[str, Span], costs: Costs) -> list[Span]:
     """The chain of operators that sets a lone batch's latency, from first to last; their latencies add up to it.
 
     An operator that waited for a resource follows the operator that held it; any other follows the input that came last.
