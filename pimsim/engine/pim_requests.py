@@ -96,6 +96,10 @@ class MatVec:
         """Column reads of weights."""
         return self.inputs * self.outputs * self.input_tiles * self.output_tiles * self.items
 
+    def weight_rows(self, columns: int, banks: int) -> int:
+        """Rows of `columns` bursts that the weights fill in the first of the `banks` banks of a unit."""
+        return -(-self.output_tiles * -(-self.input_tiles // banks) * self.inputs * self.outputs // columns)
+
 
 def matvec(share: MatVec, organisation: Organisation, mode: AllBankMode) -> Requests:
     """Requests of a matrix-vector kernel in one channel, mode switches included.

@@ -152,7 +152,10 @@ class NearBankSpec(UnitSpec):
 
     def _run_matmul(self, item: MatMul, device: DeviceSpec, batch: int, end_to_end: bool) -> KernelRun:
         channels = device.dram.channels
-        share = self._one_share(item, batch * item.vectors, channels, resolve_organisation(device.dram))
+        organisation = resolve_organisation(device.dram)
+        share = self._one_share(item, batch * item.vectors, channels, organisation)
+        if share.weight_rows(organisation.columns, self.banks_per_unit(organisation)) > organisation.rows:
+            raise ConfigError(_too_large(item, organisation))
         run = self._serve_matvec(item, share, device)
         energy = {part: pj * channels for part, pj in self.command_energy(device, run.counts, run.array).items()}
         energy["pim_mac"] = item.macs * batch * self.mac_pj(item.weight_bits)
@@ -174,6 +177,10 @@ class NearBankSpec(UnitSpec):
         registers = min(self.input_registers, self.accumulators)
         bursts = -(-item.elements * batch // self.elements_per_burst(item.activation_bits, organisation))
         tiles = -(-bursts // (organisation.banks * registers * dram.channels))
+        if tiles * registers * (item.operands + 1) > organisation.rows * organisation.columns:
+            raise ConfigError(
+                f"kernel {item.function}: {item.elements * batch} elements do not fit the {organisation.rows} rows of each bank"
+            )
         mode = self.all_bank_mode(item.activation_bits, device)
         run = serve(dram, elementwise(tiles, registers, item.operands, organisation, mode), mode, self.idle_ranks, self.refresh_yields)
         energy = {part: pj * dram.channels for part, pj in self.command_energy(device, run.counts, run.array).items()}
@@ -299,13 +306,16 @@ class NearBankSpec(UnitSpec):
         best: tuple[int, int, MatVec] | None = None
         for together in (c for c in range(1, device.dram.channels + 1) if device.dram.channels % c == 0):
             share = self._one_share(item, -(-vectors // (device.dram.channels // together)), together, organisation)
+            if share.weight_rows(organisation.columns, self.banks_per_unit(organisation)) > organisation.rows:
+                continue
             tiles = share.input_tiles * share.output_tiles
             one = tiles * (share.inputs * timing["nCCDL"] + opening + timing["nRCD"] + timing["nWR"])
             columns = tiles * share.inputs * share.outputs
             one += columns * gap + -(-columns // organisation.columns) * opening
             if best is None or one * share.items < best[0]:
                 best = (one * share.items, together, share)
-        assert best is not None
+        if best is None:
+            raise ConfigError(_too_large(item, organisation))
         return best[1], best[2]
 
     def result_bursts(self, outputs: int, organisation: Organisation) -> int:
@@ -336,6 +346,11 @@ class NearBankSpec(UnitSpec):
     def _gathered(self, item: Gather, device: DeviceSpec, where: Coordinates, bag: NDArray[np.int64]) -> Gathered:
         how = gather_striped if device.mapping.tables == "striped" else gather_banks
         return how(self, item, device, where, bag)
+
+
+def _too_large(item: MatMul, organisation: Organisation) -> str:
+    size = f"{item.out_features} x {item.in_features}"
+    return f"matmul {item.name!r}: {size} weights of {item.weight_bits} bits do not fit the {organisation.rows} rows of each bank"
 
 
 def _clocks(latency_ps: int, device: DeviceSpec) -> int:

@@ -163,6 +163,10 @@ def test_refusals() -> None:
         kernel(Elementwise(name="e", function="tanh", elements=5))
     with pytest.raises(ConfigError, match="add of 1 operands"):
         kernel(Elementwise(name="e", function="add", elements=5, operands=1))
+    with pytest.raises(ConfigError, match="100000 x 100000 weights of 16 bits do not fit the 32768 rows"):
+        kernel(MatMul(name="m", out_features=100_000, in_features=100_000, weight_bits=16))
+    with pytest.raises(ConfigError, match="10000000000 elements do not fit"):
+        kernel(Elementwise(name="e", function="relu", elements=10**10, activation_bits=16))
     with pytest.raises(ConfigError, match="sub"):
         UNIT.compute(Elementwise(name="e", function="sub", elements=1, operands=2), np.zeros(1), np.zeros(1))
 
