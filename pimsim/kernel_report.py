@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pimsim.dram.standard import resolve_timing
-from pimsim.errors import ConfigError
+from pimsim.errors import ConfigError, unknown_name
 from pimsim.graph import AnyPrimitive, Elementwise, Gather, IndexSource, Workload
 from pimsim.mapping.indices import draw_indices
 from pimsim.spec.device import DeviceSpec
-from pimsim.units.cost import Baseline, LookUps
+from pimsim.units.cost import Baseline, KernelRun, LookUps
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class KernelReport:
         macs: Multiply-accumulates.
         limited_by: What set the time.
         simulate_seconds: Time the simulation took, baseline left out.
+        fidelity: `event` or `analytic`.
     """
 
     device: str
@@ -47,6 +48,7 @@ class KernelReport:
     macs: int
     limited_by: str
     simulate_seconds: float
+    fidelity: str = "event"
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `pimsim kernel --json`."""
@@ -68,11 +70,17 @@ class KernelReport:
             "macs": self.macs,
             "limited_by": self.limited_by,
             "simulate_seconds": self.simulate_seconds,
+            "fidelity": self.fidelity,
         }
 
 
 def run_kernel(
-    device: DeviceSpec, item: AnyPrimitive, batch: int = 1, indices: IndexSource | None = None, end_to_end: bool = False
+    device: DeviceSpec,
+    item: AnyPrimitive,
+    batch: int = 1,
+    indices: IndexSource | None = None,
+    end_to_end: bool = False,
+    fidelity: str = "event",
 ) -> KernelReport:
     """Runs one kernel on the units of a device, and the same work on its plain memory.
 
@@ -82,19 +90,21 @@ def run_kernel(
         batch: Samples.
         indices: Where the rows of a `Gather` come from; uniform draws when None.
         end_to_end: Count the read-back of results and the host's share too; without it the weights are resident, results stay.
+        fidelity: `event` or `analytic`.
 
     Raises:
-        ConfigError: a device without units, or a kernel or size that its units do not run.
+        ConfigError: a device without units, an unknown fidelity, or a kernel or size that its units do not run.
     """
-    from pimsim.units.plain import plain_memory
-
     if device.unit is None:
         raise ConfigError(f"{device.name}: has no compute units to run a kernel on")
     if batch < 1:
         raise ConfigError(f"--batch: {batch}: must be at least 1")
     lookups = _look_ups(item, batch, indices) if isinstance(item, Gather) else None
+    simulated = {"event": _events, "analytic": _closed_forms}
+    if fidelity not in simulated:
+        raise ConfigError("--fidelity: " + unknown_name("fidelity", fidelity, simulated))
     began = time.perf_counter()
-    run = device.unit.run_kernel(item, device, batch, lookups, end_to_end)
+    run, baseline = simulated[fidelity](device, item, batch, lookups, end_to_end)
     seconds = time.perf_counter() - began
     energy = {part: None if math.isnan(value) else value for part, value in run.energy_pj.items()}
     energy["total"] = None if None in energy.values() else sum(run.energy_pj.values())
@@ -103,14 +113,40 @@ def run_kernel(
         kernel=_name(item),
         cycles=run.cycles,
         tck_ps=resolve_timing(device.dram)["tCK_ps"],
-        baseline=plain_memory(item, device, batch, lookups),
+        baseline=baseline(),
         commands=run.commands,
         energy_pj=energy,
         area_mm2=device.unit.area_mm2(device),
         macs=item.macs * batch,
         limited_by=run.limited_by,
         simulate_seconds=seconds,
+        fidelity=fidelity,
     )
+
+
+Ran = tuple[KernelRun, Callable[[], Baseline]]
+
+
+def _events(device: DeviceSpec, item: AnyPrimitive, batch: int, lookups: LookUps | None, end_to_end: bool) -> Ran:
+    """The kernel command by command, and what simulates its baseline."""
+    from pimsim.units.plain import plain_memory
+
+    assert device.unit is not None
+    return device.unit.run_kernel(item, device, batch, lookups, end_to_end), lambda: plain_memory(item, device, batch, lookups)
+
+
+def _closed_forms(device: DeviceSpec, item: AnyPrimitive, batch: int, lookups: LookUps | None, end_to_end: bool) -> Ran:
+    """The kernel in closed form, and what estimates its baseline."""
+    from pimsim.analytic.estimate import Estimator
+    from pimsim.analytic.plain import plain_memory
+    from pimsim.analytic.trace import Trace
+
+    trace = Trace(item, batch, lookups) if isinstance(item, Gather) and lookups is not None else None
+    estimator = Estimator([device])
+    found = estimator.kernel(item, batch, trace, end_to_end)
+    one, tck = found.one(0), resolve_timing(device.dram)["tCK_ps"]
+    run = KernelRun(-(-one.latency_ps // tck), one.commands, one.energy_pj, one.limited_by)
+    return run, lambda: plain_memory(item, estimator.table, batch, trace)
 
 
 def _name(item: AnyPrimitive) -> str:

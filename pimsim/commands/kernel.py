@@ -29,6 +29,7 @@ def kernel(
     indices: Annotated[str | None, typer.Option("--indices", help="embedding: .npz with one (samples, pooling) array a table.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="embedding: seed of the draw.")] = 0,
     channels: Annotated[int | None, typer.Option("--channels", help="As --set dram.channels=N.")] = None,
+    fidelity: Annotated[str, typer.Option("--fidelity", help="event (every command) or analytic (closed forms).")] = "event",
     end_to_end: Annotated[bool, typer.Option("--end-to-end", help="Count reading results back and the host's share, too.")] = False,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a device key: dram.timing.nCCDL=8.")] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
@@ -46,7 +47,7 @@ def kernel(
     more = {"pooling": pooling, "bits": bits, "zipf": zipf, "indices": indices, "seed": seed}
     given = {key: value for key, value in (sizes | more).items() if value is not None}
     asked = validate(KernelSpec, {"name": name} | given, "kernel")
-    report = run_kernel(load_device(device, overrides), asked.primitive(), batch, asked.source(), end_to_end)
+    report = run_kernel(load_device(device, overrides), asked.primitive(), batch, asked.source(), end_to_end, fidelity)
     write_json(report.to_json(), json)
     if not quiet(json):
         _print(report)

@@ -75,7 +75,7 @@ def _kernel(spec: SweepSpec, device: Any, own: dict[str, Value], batch: int) -> 
 
     sizes = {key.removeprefix("kernel."): value for key, value in own.items() if key.startswith("kernel.")}
     asked = validate(KernelSpec, {**(spec.kernel or {}), **sizes}, "kernel")
-    report = run_kernel(device, asked.primitive(), batch, asked.source(), spec.end_to_end)
+    report = run_kernel(device, asked.primitive(), batch, asked.source(), spec.end_to_end, spec.fidelity)
     total = report.energy_pj["total"]
     return {
         "latency_us": report.cycles * report.tck_ps / 1e6,

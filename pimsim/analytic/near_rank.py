@@ -1,0 +1,253 @@
+"""Gather-reduce units of DIMMs in closed form (base of TensorDIMM, RecNMP and TRiM).
+
+Modelling decisions:
+    * The look-ups are dealt, re-ordered and looked up in the cache exactly as the units do it (`arranged`, `cached`), and counted by
+      wire, rank, bank, adder and bus; the counts are kept for each trace and geometry.
+    * Wires, ranks, adders and buses are a pipeline: the last look-up is through when the slowest of them has served its jobs, plus what
+      the later stages need for their last job; a later stage takes no less than its own jobs.
+    * A rank's reads are the look-ups of `pimsim.analytic.memory`, with the reducers' own buses where data end inside the DRAM.
+
+Not modelled: what `pimsim.units.near_rank` leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pimsim.analytic.cost import Costs, added
+from pimsim.analytic.host import roofline
+from pimsim.analytic.memory import Load, Stations, lookup_clocks, refreshed
+from pimsim.analytic.table import DeviceTable
+from pimsim.analytic.trace import DEPTH, Trace, hits, tails
+from pimsim.analytic.unit import Analytic
+from pimsim.dram.standard import Organisation, resolve_organisation
+from pimsim.errors import ConfigError
+from pimsim.graph import AnyPrimitive, Gather
+from pimsim.spec.device import DeviceSpec
+from pimsim.units.near_rank import NearRankSpec, Reads, _parts
+
+Array = NDArray[np.float64]
+LIMITS = ("row reads of the busiest rank", "instructions", "adders", "partial sums to the buffer chip", "results to the host")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one gather asks of a device, counted.
+
+    Attributes:
+        sent: Instructions on the busiest channel, and for the busiest rank.
+        reads: Reads of the busiest rank that its DRAM serves (bursts, or whole rows where the data end in the DRAM).
+        piece: Bursts of one of them.
+        load: Loads of that rank's banks.
+        reducers: (reducers,) share of its reads at each.
+        adder: Bursts that the busiest adder takes, cache hits included, and those of one look-up.
+        partial: Bursts of partial sums of the busiest rank, and of its last sum.
+        result: Bursts of sums of the busiest channel, and of its last one.
+        totals: Over all ranks: column bursts, opened rows, cache accesses and hits, elements added, bursts of partial sums and of
+            results, instructions, host additions.
+    """
+
+    sent: tuple[int, int]
+    reads: int
+    piece: int
+    load: tuple[Array, Array, Array]
+    reducers: Array
+    adder: tuple[int, float]
+    partial: tuple[int, int]
+    result: tuple[int, int]
+    totals: dict[str, float]
+
+
+def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) -> Work:
+    """Counts the work of a gather on one device."""
+    organisation = resolve_organisation(device.dram)
+    unit._policy(device)
+    copies, ranks, dims = unit.stripes(device), organisation.ranks, np.array([table.dim for table in item.tables], np.int64)
+    reads = unit.arranged(unit._reads(trace.where(device), trace.bag, device), item, device)
+    piece = 1 if unit.reads_end_at == "rank" else int(np.gcd.reduce(np.append(reads.bursts, organisation.columns)))
+    _, parts = _parts(reads, piece, organisation)
+    hit = unit.cached(parts, organisation)
+    sums = -(-(-(-dims // copies) * 4) // organisation.burst_bytes)
+    reducer = unit.reducer_of(reads, organisation)
+    per = unit.reducers_per_rank(organisation)
+    bags = np.unique(np.stack([reads.bag, reducer]), axis=1)
+    rank = bags[1] // per
+    partial = np.bincount(rank, sums[bags[0] % len(dims)]) if unit.reads_end_at != "rank" else np.zeros(1)
+    dimms = np.unique(np.stack([bags[0], rank // unit.ranks_per_dimm]), axis=1)
+    size = sums[dimms[0] % len(dims)] * copies
+    channel = dimms[1] * unit.ranks_per_dimm // ranks
+    adders = np.bincount(reducer, reads.bursts)
+    elements = float(dims[reads.bag % len(dims)].sum() + (dims[bags[0] % len(dims)].sum() if unit.reads_end_at != "rank" else 0))
+    served, load, opens = _rank(parts, hit, organisation)
+    each = np.bincount(served // (organisation.banks // ranks // per), minlength=per) if len(served) else np.ones(per)
+    return Work(
+        sent=(int(np.bincount(reads.rank // ranks).max()), int(np.bincount(reads.rank).max())),
+        reads=len(served),
+        piece=piece,
+        load=load,
+        reducers=each / each.sum(),
+        adder=(int(adders.max()), float(reads.bursts.mean())),
+        partial=(int(partial.max()), int(sums.max()) if unit.reads_end_at != "rank" else 0),
+        result=(int(np.bincount(channel, size).max()), int(size.max())),
+        totals={
+            "column": float((~hit).sum()) * piece * copies,
+            "opened": opens * copies,
+            "accesses": len(hit),
+            "hits": float(hit.sum()),
+            "added": elements,
+            "partial": float(partial.sum()),
+            "result": float(size.sum()),
+            "instructions": len(reads.bag),
+            "host": float(dims[dimms[0] % len(dims)].sum() - dims[np.unique(dimms[0]) % len(dims)].sum()),
+        },
+    )
+
+
+def _rank(parts: Reads, hit: NDArray[np.bool_], organisation: Organisation) -> tuple[NDArray[np.int64], tuple[Array, Array, Array], float]:
+    """Banks of the busiest rank's reads, their loads (shares, opens, tails), and rows opened in all ranks."""
+    banks = organisation.banks // organisation.ranks
+    missed = np.flatnonzero(~hit)
+    if not len(missed):
+        return missed, (np.zeros(banks), np.zeros(banks), np.full(DEPTH, -1.0)), 0.0
+    number = parts.rank[missed] * banks + parts.bank[missed]
+    opens = ~hits(number, parts.row[missed], 0)
+    busiest = int(np.bincount(parts.rank[missed]).argmax())
+    mine = parts.rank[missed] == busiest
+    bank, size = parts.bank[missed][mine], np.bincount(parts.bank[missed][mine], minlength=banks)
+    load = (size / len(bank), np.bincount(bank, opens[mine], banks) / np.maximum(size, 1), tails(bank, opens[mine]))
+    return bank, load, float(opens.sum())
+
+
+COUNTED_BY = ("kind", "ranks_per_dimm", "level", "hot_share", "rank_cache_bytes", "rank_cache_ways", "locality_lookups", "table_aware")
+
+
+class NearRank(Analytic):
+    """Reducers in buffer chips or DRAM chips."""
+
+    def gather(self, item: Gather, table: DeviceTable, batch: int, trace: Trace) -> Costs:
+        return self._costs(item, table, trace, end_to_end=True)
+
+    def kernel(self, item: AnyPrimitive, table: DeviceTable, batch: int, trace: Trace | None, end_to_end: bool) -> Costs:
+        if not isinstance(item, Gather) or trace is None:
+            raise ConfigError(f"kernel {item.op}: these units do not run it (allowed: embedding)")
+        return self._costs(item, table, trace, end_to_end)
+
+    def _work(self, item: Gather, device: DeviceSpec, trace: Trace) -> Work:
+        unit: Any = device.unit
+        key = (*trace.geometry(device), *(getattr(unit, name, None) for name in COUNTED_BY))
+        found: Work = trace.once(key, lambda: count(unit, item, device, trace))
+        return found
+
+    def _costs(self, item: Gather, table: DeviceTable, trace: Trace, end_to_end: bool) -> Costs:
+        work = [self._work(item, device, trace) for device in table.devices]
+        stages = self._stages(table, work)
+        names = ["read", "sent", "added", "summed", *(["returned"] if end_to_end else [])]
+        clocks = np.ceil(stages["returned" if end_to_end else "summed"])
+        of = {name: np.array([each.totals[name] for each in work]) for name in work[0].totals}
+        own = roofline(table, of["host"], of["result"] * table["burst_bytes"])
+        extra = np.where((of["host"] > 0) & end_to_end, own.latency_ps, 0)
+        energy = self._energy(table, of, end_to_end)
+        if end_to_end:
+            energy = added(energy, {part: np.where(of["host"] > 0, value, 0) for part, value in own.energy_pj.items()})
+        bits = of["instructions"] * table.unit("instruction_bits")
+        return Costs(
+            unit="pim",
+            latency_ps=clocks * table["tck_ps"] + extra,
+            energy_pj=energy,
+            external_bytes=np.floor(bits / 8 + of["result"] * table["burst_bytes"] * end_to_end),
+            commands={"ACT": of["opened"], "RD": of["column"]},
+            limit=np.stack([stages["own " + name] for name in names]).argmax(axis=0),
+            limits=LIMITS,
+        )
+
+    def _stages(self, table: DeviceTable, work: list[Work]) -> dict[str, Array]:
+        """Clock at which each stage has done its last job, and (`own ...`) what its jobs alone take."""
+
+        def column(name: str, at: int) -> Array:
+            return np.array([getattr(each, name)[at] for each in work], float)
+
+        beat, bits = table["burst"], table.unit("instruction_bits")
+        first = np.ceil(bits / table.unit("channel_bits_per_clock"))
+        sent = column("sent", 0) * bits / table.unit("channel_bits_per_clock")
+        narrow = np.nan_to_num(bits / table.unit("rank_bits_per_clock"))
+        due = np.maximum(sent, column("sent", 1) * narrow + first) + narrow
+        reads = self._read_clocks(table, work)
+        lone = table["unloaded"] + np.array([(each.piece - 1) for each in work]) * table["gap"]
+        read = refreshed(table, np.maximum(reads + first + narrow, (due + lone) * (reads > 0)))
+        read = np.maximum(read, due)
+        adder = np.nan_to_num(table["burst_bytes"] / table.unit("adder_bytes") * 1e6 / table.unit("adder_clock_mhz") / table["tck_ps"])
+        through = np.maximum(read + adder, first + narrow + lone * (reads > 0) + column("adder", 0) * adder)
+        partial = column("partial", 0) * beat
+        summed = np.maximum(through + column("partial", 1) * beat, partial + lone)
+        result = column("result", 0) * beat
+        returned = np.maximum(np.maximum(summed + column("result", 1) * beat, result + lone), sent + result)
+        return {
+            "summed": summed,
+            "returned": returned,
+            "own read": reads,
+            "own sent": due,
+            "own added": column("adder", 0) * adder,
+            "own summed": partial,
+            "own returned": result,
+        }
+
+    def _read_clocks(self, table: DeviceTable, work: list[Work]) -> Array:
+        """Clocks of the reads of each device's busiest rank, refresh left out."""
+        reads = np.array([each.reads for each in work], float)
+        shares, opens = (_padded([each.load[part] for each in work]) for part in range(2))
+        load = Load(reads, np.ones(len(work)), shares, opens, np.stack([each.load[2] for each in work]))
+        buses = _padded([each.reducers for each in work])
+        piece = np.array([each.piece for each in work], float)
+        inside = np.array([getattr(device.unit, "reads_end_at", "rank") != "rank" for device in table.devices])
+        return lookup_clocks(table, load, stations(table, load, buses, piece, inside))
+
+    def _energy(self, table: DeviceTable, of: dict[str, Array], end_to_end: bool) -> dict[str, Array]:
+        bits, each = table["burst_bytes"] * 8, np.nan_to_num(table.unit("activate_pj"), nan=-1.0)
+        crossing = of["instructions"] * table.unit("instruction_bits") + of["result"] * bits * end_to_end
+        return {
+            "dram_activate": of["opened"] * np.where(each < 0, table["act_pj"], each),
+            "pim_column": of["column"] * bits * table.unit("column_read_pj_per_bit"),
+            "pim_add": of["added"] * table.unit("pj_per_add"),
+            "pim_cache": np.where(of["hits"] > 0, of["accesses"] * table.unit("cache_pj_per_access"), 0),
+            "pim_partial": of["partial"] * bits * table.unit("partial_pj_per_bit"),
+            "dram_io": crossing * np.nan_to_num(table["io_pj"]),
+        }
+
+
+def stations(table: DeviceTable, load: Load, buses: Array, piece: Array, inside: NDArray[np.bool_]) -> Stations:
+    """The stations of one rank's reads; `inside` where they end at reducers in the DRAM, a whole piece with one command."""
+    miss, gap = load.misses, table["gap"]
+    service = np.where(inside, piece * gap, table["burst"])
+    held = table["rcd"] + np.where(inside, (piece - 1) * gap, 0) + table["rtp"] + table["rp"]
+    row = np.maximum(table["rc"], held)
+    slots = np.where(inside, 1 + 2 * miss, table["row_slots"] * miss + table["column_slots"])
+    alone = np.where(table["dual"] > 0, np.maximum(table["row_slots"] * miss, table["column_slots"]), slots)
+    return Stations(
+        window=table["window"],
+        entries=np.ones(len(table)),
+        bank=load.opens * row[:, None] + (1 - load.opens) * np.where(inside, service, gap)[:, None],
+        row=row,
+        activate=table["activate_rank"] * miss,
+        opening=table["rcd"] * miss,
+        closing=table["rp"] * miss,
+        transfer=np.where(inside, (piece - 1) * gap, 0),
+        burst=service,
+        alone=np.where(inside, service, gap),
+        other=1 / table["groups"],
+        slots=np.where(inside, slots, alone),
+        buses=np.where(inside[:, None], buses, (np.arange(buses.shape[1]) == 0)[None, :]),
+    )
+
+
+def _padded(rows: list[Array]) -> Array:
+    wide = np.zeros((len(rows), max(len(row) for row in rows)))
+    for at, row in enumerate(rows):
+        wide[at, : len(row)] = row
+    return wide
+
+
+ANALYTIC = NearRank()

@@ -1,0 +1,180 @@
+"""Many devices as columns: every specification is resolved once, so that one operator on thousands of devices is one NumPy evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pimsim.dram.standard import Command, common_timing, evaluate, resolve_organisation, standard_of
+from pimsim.energy.dram import command_energy_pj
+from pimsim.mapping.address import map_of
+from pimsim.spec.device import DeviceSpec
+from pimsim.spec.dram import DramSpec
+
+Array = NDArray[np.float64]
+
+
+def spacing(dram: DramSpec, before: Command, after: Command, levels: tuple[str, ...] = ("channel", "rank", "bankgroup", "bank")) -> int:
+    """Least clocks between two commands that share the nodes of some levels, windows left out."""
+    timing = common_timing(dram)
+    found = [
+        evaluate(constraint.latency, timing)
+        for constraint in standard_of(dram).constraints
+        if before in constraint.preceding
+        and after in constraint.following
+        and constraint.level in levels
+        and constraint.window == 1
+        and not constraint.sibling
+    ]
+    return max([1, *found])
+
+
+@lru_cache(maxsize=1 << 16)
+def memory_facts(dram: DramSpec) -> dict[str, float]:
+    """What the closed forms of plain traffic need of one memory, in clocks.
+
+    Returns:
+        Geometry (`channels`, `ranks`, `banks` ... as in `Organisation`); `tck_ps`; `burst`: clocks of the data bus a burst takes; `gap`:
+        clocks between bursts of one bank group; `rcd`, `rp`, `rtp`, `ras`, `rc`; `activate`: clocks between activations of a channel;
+        `row_slots`, `column_slots`: clocks of the command bus for opening and closing a row, and for a column; `dual`: rows and columns
+        have a bus each; `read`: column command to last beat; `unloaded`: latency of a lone read; `refi`, `refresh`: clocks between
+        refreshes and lost with each; `window`: requests that the controller looks at; `switch`: clocks between bursts of two ranks;
+        `stream`: clocks between bursts of a contiguous stream, `pair`: clocks of two bursts of neighbouring rows that interleave;
+        `act_pj`, `rd_pj`, `wr_pj`, `io_pj` (NaN: not modelled).
+    """
+    timing, organisation, standard = common_timing(dram), resolve_organisation(dram), standard_of(dram)
+    burst = max(timing["nBL"], timing["nCCDS"])
+    gap = max(burst, timing["nCCDL"])
+    cycles = standard.two_cycle
+    spans_ranks = any(c.level == "channel" and c.window == 4 for c in standard.constraints)
+    activate = max(timing["nFAW"] / 4, timing["nRRDS"], timing["nRRDL"] / organisation.bankgroups)
+    unloaded = 1 + timing["nRCD"] + cycles.get(Command.ACT, 1) - cycles.get(Command.RD, 1) + bool(standard.data_clock)
+    unloaded = (unloaded | 1 if Command.RD in standard.rising_edge else unloaded) + evaluate(standard.read_latency, timing)
+    turns = [evaluate(c.latency, timing) for c in standard.constraints if c.sibling and {Command.RD} <= set(c.preceding) & set(c.following)]
+    switch = min(gap, max([burst, *turns])) if organisation.ranks > 1 else gap
+    energy = command_energy_pj(dram) or dict.fromkeys(("ACT", "RD", "WR"), math.nan)
+    facts: dict[str, float] = {
+        "channels": dram.channels,
+        "ranks": organisation.ranks,
+        "banks": organisation.banks,
+        "groups": organisation.bankgroups,
+        "columns": organisation.columns,
+        "burst_bytes": organisation.burst_bytes,
+        "tck_ps": timing["tCK_ps"],
+        "burst": burst,
+        "gap": gap,
+        "rcd": timing["nRCD"],
+        "rp": timing["nRP"],
+        "rtp": spacing(dram, Command.RD, Command.PRE),
+        "ras": timing["nRAS"],
+        "rc": max(timing["nRC"], timing["nRAS"] + timing["nRP"]),
+        "activate": activate / (1 if spans_ranks else organisation.ranks),
+        "activate_rank": activate,
+        "row_slots": cycles.get(Command.ACT, 1) + 1 + bool(standard.act2_within),
+        "column_slots": cycles.get(Command.RD, 1),
+        "dual": standard.dual_bus,
+        "read": evaluate(standard.read_latency, timing),
+        "unloaded": unloaded,
+        "refi": timing["nREFI"],
+        "refresh": 0 if dram.controller.refresh == "off" else organisation.ranks * timing["nRPab"] + timing["nRFC"] + timing["nRCD"],
+        "window": dram.controller.read_queue,
+        "switch": switch,
+        "act_pj": energy["ACT"],
+        "rd_pj": energy["RD"],
+        "wr_pj": energy["WR"],
+        "io_pj": math.nan if dram.io_pj_per_bit is None else dram.io_pj_per_bit,
+    }
+    return facts | _stream_facts(dram, facts)
+
+
+def _stream_facts(dram: DramSpec, facts: dict[str, float]) -> dict[str, float]:
+    """How a contiguous stream of one channel walks over columns, bank groups and ranks under the address map."""
+    burst, gap = facts["burst"], facts["gap"]
+    fields = [(name, size) for name, size in zip(*_order(dram), strict=True) if name != "channel" and size > 1]
+    run, spread, groups = 1, 1, 1
+    for name, size in fields:
+        if name == "column":
+            break
+        spread *= size
+        groups *= size if name == "bankgroup" else 1
+    names = [name for name, _ in fields]
+    if names and names[0] == "column":
+        run = int(facts["columns"])
+    after = names[1] if run > 1 and len(names) > 1 else ""
+    pair = {"bankgroup": max(2 * burst, gap), "rank": 2 * facts["switch"]}.get(after, 2 * gap)
+    within = min(groups, facts["window"] * groups / max(spread, 1))
+    return {"run": run, "stream": gap if run > 1 else max(burst, gap / max(within, 1)), "pair": min(pair, 2 * gap)}
+
+
+def _order(dram: DramSpec) -> tuple[list[str], list[int]]:
+    """Fields and their sizes from the least significant up."""
+    address_map = map_of(dram)
+    return list(reversed(address_map.order)), list(reversed(address_map.sizes))
+
+
+def _host_facts(device: DeviceSpec) -> dict[str, float]:
+    host = device.host
+    return {
+        "flops_per_ns": host.peak_gflops * host.efficiency,
+        "llc_gbps": host.llc_gbps,
+        "llc_bytes": host.llc_bytes,
+        "dispatch_ps": host.dispatch_ns * 1000,
+        "pj_per_flop": host.pj_per_flop,
+        "pj_per_llc_byte": host.pj_per_llc_byte,
+    }
+
+
+@dataclass(frozen=True)
+class DeviceTable:
+    """Devices and their facts as columns.
+
+    Attributes:
+        devices: The devices.
+        columns: (devices,) float arrays by name: `memory_facts` and the host's.
+        kept: Further arrays, devices on their last axis, each made when it was first asked for.
+    """
+
+    devices: tuple[DeviceSpec, ...]
+    columns: dict[str, Array]
+    kept: dict[str, Array] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, devices: Sequence[DeviceSpec]) -> DeviceTable:
+        """Resolves every device once."""
+        rows = [memory_facts(device.dram) | _host_facts(device) for device in devices]
+        return cls(tuple(devices), {name: np.array([row[name] for row in rows], float) for name in rows[0]} if rows else {})
+
+    def __len__(self) -> int:
+        return len(self.devices)
+
+    def __getitem__(self, name: str) -> Array:
+        return self.columns[name]
+
+    def take(self, index: NDArray[np.int64]) -> DeviceTable:
+        """Some of the devices."""
+        kept = {name: value[..., index] for name, value in self.kept.items()}
+        return DeviceTable(tuple(self.devices[i] for i in index), {name: column[index] for name, column in self.columns.items()}, kept)
+
+    def keep(self, name: str, make: Callable[[], Array]) -> Array:
+        """What `make` returns, made once: an array with the devices on its last axis."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
+
+    def unit(self, name: str) -> Array:
+        """A number of every device's unit; NaN where it has none."""
+
+        def column() -> Array:
+            values = [getattr(device.unit, name, None) for device in self.devices]
+            return np.array([math.nan if value is None else value for value in values], float)
+
+        return self.keep("unit." + name, column)
+
+    def timing(self, name: str) -> Array:
+        """A timing value of every device, in clocks."""
+        return self.keep("timing." + name, lambda: np.array([common_timing(device.dram)[name] for device in self.devices], float))

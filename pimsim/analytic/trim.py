@@ -1,0 +1,5 @@
+"""TRiM in closed form: see `near_rank`."""
+
+from pimsim.analytic.near_rank import ANALYTIC
+
+__all__ = ["ANALYTIC"]
