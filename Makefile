@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help quickstart test test-slow lint bench clean
+.PHONY: help quickstart test test-slow lint bench validate clean
 
 help:  ## Explain the recipes
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,7 +19,7 @@ quickstart: $(STAMP)  ## Install, run the quick-start search, print its Pareto t
 	$(BIN)/cosearch run configs/searches/quickstart.yaml --out runs/quickstart
 
 test: $(STAMP)  ## Install and run the test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(STAMP)  ## The studies that take minutes
 	$(BIN)/python -m pytest -m slow
@@ -30,6 +30,10 @@ lint: $(STAMP)  ## ruff and mypy
 
 bench: $(STAMP)  ## Speed of our side, as figures
 	$(BIN)/python benchmarks/dram_speed.py
+	$(BIN)/python benchmarks/pim_speed.py
+
+validate: $(STAMP)  ## Published numbers and reference simulators beside ours
+	$(BIN)/pimsim validate
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist
