@@ -33,7 +33,7 @@ DENSE_READS: dict[str, frozenset[str]] = {
 }
 """Which input genes a dense operator reads: `dense_inputs`, `sparse_inputs`, or the pair `dense_left` and `dense_right`."""
 
-SPARSE_OPERATORS = ("efc",)
+SPARSE_OPERATORS = ("efc", "transformer")
 """Operators that make fields out of fields; they read `sparse_inputs`."""
 
 Precision = Literal[4, 8, 16, 32]
@@ -45,6 +45,7 @@ class Block(Spec):
     dense_op: str | None
     """`fc`, `dot_product`, `gating` or `sum`."""
     sparse_op: str | None
+    """`efc` or `transformer`."""
     dense_dim: NonNegativeInt = 0
     """Elements of the dense output."""
     sparse_dim: NonNegativeInt = 0
@@ -119,11 +120,22 @@ class Genotype(Spec):
                 raise ValueError(f"blocks.{i}: a merger needs the operator whose output it reads")
         return self
 
+    def dead_blocks(self) -> tuple[int, ...]:
+        """Numbers (1 for the first) of the blocks whose outputs nothing live reads."""
+        return tuple(sorted(set(range(1, len(self.blocks) + 1)) - set(self._live_blocks())))
+
     def canonical(self) -> Genotype:
         """The same function without dead blocks, dead operators and unused genes; inputs sorted and renumbered.
 
         A block's dense and sparse outputs live separately: an output lives when the head or a live operator reads it.
         """
+        kept = self._live_blocks()
+        renumbered = {0: 0} | {old: new for new, old in enumerate(sorted(kept), start=1)}
+        blocks = tuple(_renumber(kept[old], renumbered) for old in sorted(kept))
+        return self.model_copy(update={"blocks": blocks})
+
+    def _live_blocks(self) -> dict[int, Block]:
+        """The live part of every live block by its number."""
         count = len(self.blocks)
         live_dense, live_sparse = {count}, {count}
         kept: dict[int, Block] = {}
@@ -134,9 +146,7 @@ class Genotype(Spec):
             kept[number] = block
             live_dense |= set(block.dense_inputs) | ({block.dense_left, block.dense_right} - {None})
             live_sparse |= set(block.sparse_inputs)
-        renumbered = {0: 0} | {old: new for new, old in enumerate(sorted(kept), start=1)}
-        blocks = tuple(_renumber(kept[old], renumbered) for old in sorted(kept))
-        return self.model_copy(update={"blocks": blocks})
+        return kept
 
     def digest(self) -> str:
         """Sixteen hex digits of the canonical form: equal for genotypes that compute the same function at the same precisions."""
@@ -212,10 +222,11 @@ def _renumber(block: Block, new: dict[int, int]) -> Block:
 
 
 _NASREC_OPERATORS = {
-    "xlarge": ("fc", "gating", "sum", "dot_product", "transformer", "efc"),
+    "xlarge": ("fc", "dot_product", "gating", "sum", "transformer", "efc"),
     "autoctr": ("fc", "dot_product", "efc"),
 }
-"""Order of `active_nodes` in the published files (NASRec-Full and NASRec-Small)."""
+"""Order of `active_nodes` in the published files (NASRec-Full and NASRec-Small). The published multiply-accumulates of the Full
+networks come out in this order only."""
 
 
 def from_nasrec(tree: dict[str, Any], where: str = "genotype") -> Genotype:
@@ -231,8 +242,8 @@ def from_nasrec(tree: dict[str, Any], where: str = "genotype") -> Genotype:
     try:
         for micro, macro in zip(tree["micro"], tree["macro"], strict=True):
             active = [names[i] for i in micro["active_nodes"]]
-            dense = [name for name in active if name in ("fc", "gating", "sum", "dot_product")]
-            sparse = [name for name in active if name in ("transformer", "efc")]
+            dense = [name for name in active if name in DENSE_READS]
+            sparse = [name for name in active if name in SPARSE_OPERATORS]
             blocks.append(
                 {
                     "dense_op": dense[0],

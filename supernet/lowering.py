@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pimsim.graph import Elementwise, IndexSource, Input, Table, Workload, WorkloadBuilder
+from pimsim.graph import Elementwise, IndexSource, Input, Product, Table, Workload, WorkloadBuilder
 from supernet.blocks.base import BlockOperator, Place, places
 from supernet.genotype import MERGER_FIELDS, Genotype
 from supernet.model import block_operators
@@ -32,13 +32,28 @@ def to_workload(
 
 
 def count(genotype: Genotype, dense_count: int, sparse_count: int) -> tuple[int, int]:
-    """Multiply-accumulates per sample and trained values of the live network, embedding tables excluded from both."""
+    """Multiply-accumulates per sample and trained values of the live network, embedding tables excluded from both.
+
+    A dot-product counts its whole Gram matrix, as figures published for NASRec do; what a device multiplies of it is the strict
+    lower triangle, `to_workload(...).macs`.
+    """
+    return _count(genotype.canonical(), dense_count, sparse_count)
+
+
+def count_executed(genotype: Genotype, dense_count: int, sparse_count: int) -> tuple[int, int]:
+    """The same for all blocks with both their operators, dead or not: what the published code executes and holds."""
+    return _count(genotype, dense_count, sparse_count)
+
+
+def _count(genotype: Genotype, dense_count: int, sparse_count: int) -> tuple[int, int]:
     from supernet.standalone import parameter_shapes
 
-    shapes = parameter_shapes(genotype.canonical().model_dump(mode="json"), dense_count, sparse_count)
+    shapes = parameter_shapes(genotype.model_dump(mode="json"), dense_count, sparse_count)
     fields = {"dense": [f"d{i}" for i in range(dense_count)], "sparse": [f"s{i}" for i in range(sparse_count)]}
-    workload = to_workload(genotype, {**fields, "cardinalities": [1] * sparse_count}, "count")
-    return workload.macs, sum(math.prod(shape) for shape in shapes.values())
+    workload = _Lowering(genotype, {**fields, "cardinalities": [1] * sparse_count}).build().build("count")
+    triangles = [item for item in workload.operators if isinstance(item, Product) and item.triangle]
+    unused = sum(item.groups * item.m**2 * item.k - item.macs for item in triangles)
+    return workload.macs + unused, sum(math.prod(shape) for shape in shapes.values())
 
 
 class _Lowering:
@@ -107,7 +122,7 @@ class _Lowering:
         norm, name = self.genotype.layer_norm, f"{base}.{kind.name}"
         operator = kind.operator(place, self.genotype.weight_bits, bias=not norm)
         out = operator.lower(self.builder, name, [read[source] for source in kind.sources(place)])
-        if norm:
+        if norm and not kind.norm_inside:
             shape, axis = operator.out_shape, "fields" if kind.name == "efc" else "features"
             if kind.name == "interact":
                 shape = (math.prod(shape),)  # normalised before it is cut into fields

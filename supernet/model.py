@@ -129,6 +129,7 @@ def _new_weights(
                 shapes[f"{base}{part}.weight"] = shape
                 if not space.layer_norm:
                     shapes[f"{base}{part}.bias"] = (shape[0],)
+            shapes |= {f"{base}{part}": shape for part, shape in operator.whole(limits.dim).items()}
             if space.layer_norm:
                 shapes[f"{base}.norm.weight"] = shapes[f"{base}.norm.bias"] = (operator.width(limits),)
     for name in space.dense_operators:

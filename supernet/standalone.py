@@ -25,6 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 MERGER_FIELDS = 8
+HEADS = 8
 
 
 def parameter_shapes(genotype: dict, dense_count: int, sparse_count: int) -> dict:
@@ -54,6 +55,8 @@ def parameter_shapes(genotype: dict, dense_count: int, sparse_count: int) -> dic
         if block["sparse_op"]:
             linear(f"{base}.{block['sparse_op']}", count, fields_in)
             normalise(f"{base}.{block['sparse_op']}", count)
+        if block["sparse_op"] == "transformer":
+            shapes |= {f"{base}.transformer{part}": shape for part, shape in transformer_shapes(dim).items()}
         merged = MERGER_FIELDS if block["interact"] else 0
         if merged:
             if width != merged * dim:
@@ -66,6 +69,16 @@ def parameter_shapes(genotype: dict, dense_count: int, sparse_count: int) -> dic
         dense[number], fields[number] = width, count + merged
     last = len(genotype["blocks"])
     shapes["head.weight"], shapes["head.bias"] = (1, dense[last] + fields[last] * dim), (1,)
+    return shapes
+
+
+def transformer_shapes(dim: int) -> dict:
+    """Parameters of a transformer behind its projection; they are the same whatever the number of fields."""
+    shapes = {}
+    for part, outputs in (("qkv", 3 * dim), ("out", dim), ("inner", dim), ("outer", dim)):
+        shapes |= {f".{part}.weight": (outputs, dim), f".{part}.bias": (outputs,)}
+    for part in ("attention_norm", "output_norm"):
+        shapes |= {f".{part}.weight": (dim,), f".{part}.bias": (dim,)}
     return shapes
 
 
@@ -131,6 +144,26 @@ def _same_width(left, right):
     return tuple(functional.pad(x, (0, width - x.shape[1])) if x.shape[1] < width else x for x in (left, right))
 
 
+def _efc(weights, name, fields):
+    return norm(weights, name, linear(weights, name, fields)).relu()
+
+
+def _transformer(weights, name, fields):
+    tokens = norm(weights, name, linear(weights, name, fields)).transpose(1, 2)  # (rows, fields, dim)
+    heads = math.gcd(HEADS, tokens.shape[2])
+    q, k, v = linear(weights, f"{name}.qkv", tokens).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=3) @ v
+    tokens = _own_norm(weights, f"{name}.attention_norm", tokens + linear(weights, f"{name}.out", mixed.transpose(1, 2).flatten(2)))
+    inner = linear(weights, f"{name}.inner", tokens).relu()
+    return _own_norm(weights, f"{name}.output_norm", tokens + linear(weights, f"{name}.outer", inner)).transpose(1, 2)
+
+
+def _own_norm(weights, name, x):
+    gain = weights[f"{name}.weight"]
+    return functional.layer_norm(x, gain.shape, gain, weights[f"{name}.bias"])
+
+
+_SPARSE_OPERATORS = {"efc": _efc, "transformer": _transformer}
 _DENSE_OPERATORS = {
     "fc": (_fc_parts, _fc),
     "dot_product": (_dot_product_parts, _dot_product),
@@ -152,9 +185,8 @@ def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch
         if op := block["dense_op"]:
             out = vectors[number] = _DENSE_OPERATORS[op][1](weights, f"{base}.{op}", x, fields, left, right)
         kept = []
-        if block["sparse_op"]:
-            name = f"{base}.{block['sparse_op']}"
-            kept.append(norm(weights, name, linear(weights, name, fields)).relu())
+        if op := block["sparse_op"]:
+            kept.append(_SPARSE_OPERATORS[op](weights, f"{base}.{op}", fields))
         if block["fm"]:
             crossed = kept[0].sum(2).square() - kept[0].square().sum(2)
             vectors[number] = out + norm(weights, f"{base}.fm", linear(weights, f"{base}.fm.out", crossed))
@@ -227,9 +259,14 @@ class Model(nn.Module):
 
 
 def initialise(name: str, tensor: torch.Tensor, generator: torch.Generator | None = None) -> None:
-    """Initial weights in place: tables N(0, 0.03), gains 1, biases and head 0, other linear layers Glorot-uniform."""
+    """Initial weights in place: tables N(0, 0.03), gains 1, biases and head 0, other linear layers Glorot-uniform.
+
+    The gains of a transformer's own norms start at 0.17, as NASRec publishes it: with 1 they would drown the other inputs.
+    """
     if name.startswith("embedding."):
         tensor.normal_(0.0, 0.03, generator=generator)
+    elif name.endswith(("attention_norm.weight", "output_norm.weight")):
+        tensor.fill_(0.17)
     elif tensor.dim() == 1 or name.startswith("head"):
         tensor.fill_(1.0 if name.endswith("norm.weight") else 0.0)
     else:

@@ -1,4 +1,4 @@
-"""`cosearch genotype`: what a genotype file describes."""
+"""`cosearch genotype`: what a genotype file describes, and its workload for the simulator."""
 
 from __future__ import annotations
 
@@ -12,46 +12,55 @@ from pimsim.console import quiet, write_json
 if TYPE_CHECKING:
     from supernet.genotype import Genotype
 
-FIELDS = {"criteo": (13, 26), "avazu": (0, 23), "kdd12": (3, 10), "frappe": (0, 10)}
-"""Dense and sparse fields of the data sets that published networks are for."""
-
 
 def genotype(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Genotype as JSON: ours, an export's model.json, or a published NASRecNet.")],
     dataset: Annotated[
-        str | None, typer.Option("--dataset", help=f"Field counts: {', '.join(FIELDS)}; without it, the file's own, else criteo's.")
+        str | None,
+        typer.Option(
+            "--dataset", help="Data set whose fields it reads: criteo, avazu, kdd12, frappe; without it, the file's own, else criteo."
+        ),
+    ] = None,
+    workload: Annotated[
+        Path | None, typer.Option("--workload", help="Write the live network as a workload: pimsim run --workload FILE.")
     ] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
 ) -> None:
     """Size of a genotype's network: blocks, live blocks, multiply-accumulates, parameters, digest, canonical form."""
     facts = describe(file, dataset)
+    if workload is not None:
+        _save_workload(file, dataset, workload)
     write_json(facts, json)
     if not quiet(json):
         for name, value in facts.items():
             if name != "canonical":
-                text = "n/a" if value is None else f"{value:,}" if isinstance(value, int) else value
-                print(f"{name.replace('_', ' '):18} {text}")
+                print(f"{name.replace('_', ' '):20} {_text(value)}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value) or "none"
+    return "n/a" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def describe(file: Path, dataset: str | None) -> dict[str, Any]:
-    """Facts about a genotype file.
+    """Facts about a genotype file. Counts leave the embedding tables out.
+
+    `macs_live` and `macs_executed` count a dot-product's whole Gram matrix, as the published figures do; `macs_simulated` is what
+    the simulator multiplies for the live network, of each Gram matrix the strict lower triangle. `executed` means every block
+    with both its operators, dead or not, as the published code runs it. Blocks are numbered from 1.
 
     Raises:
         ConfigError: unreadable file, or unknown data set.
     """
-    from pimsim.errors import ConfigError, unknown_name
-    from supernet.lowering import count
+    from supernet.lowering import count, count_executed, to_workload
 
-    if dataset is not None and dataset not in FIELDS:
-        raise ConfigError("--dataset: " + unknown_name("data set", dataset, FIELDS))
-    model, own = read_genotype(file)
-    if dataset is None and own is not None:
-        dense, sparse = own
-    else:
-        dataset = dataset or "criteo"
-        dense, sparse = FIELDS[dataset]
+    model, schema = read_genotype(file)
+    dataset, schema = _resolved(dataset, schema)
+    dense, sparse = len(schema["dense"]), len(schema["sparse"])
     canonical = model.canonical()
     macs, parameters = count(model, dense, sparse)
+    macs_executed, parameters_executed = count_executed(model, dense, sparse)
     return {
         "space": model.space,
         "dataset": dataset,
@@ -59,15 +68,46 @@ def describe(file: Path, dataset: str | None) -> dict[str, Any]:
         "sparse_fields": sparse,
         "blocks": len(model.blocks),
         "live_blocks": len(canonical.blocks),
+        "dead_blocks": list(model.dead_blocks()),
         "macs_live": macs,
+        "macs_executed": macs_executed,
+        "macs_simulated": to_workload(model, schema, file.stem).macs,
         "parameters_live": parameters,
+        "parameters_executed": parameters_executed,
         "digest": model.digest(),
         "canonical": canonical.model_dump(mode="json"),
     }
 
 
-def read_genotype(file: Path) -> tuple[Genotype, tuple[int, int] | None]:
-    """A genotype file; for an export's `model.json` also its numbers of dense and sparse fields.
+def _resolved(dataset: str | None, own: dict[str, Any] | None) -> tuple[str | None, dict[str, Any]]:
+    """The data set's name, None for a file's own, and its schema."""
+    from pimsim.errors import ConfigError, unknown_name
+    from supernet.provider import schema_of
+    from workloads.zoo.datasets import dataset_fields, dataset_names
+
+    if dataset is None and own is not None:
+        return None, own
+    dataset = dataset or "criteo"
+    if dataset not in dataset_names():
+        raise ConfigError("--dataset: " + unknown_name("data set", dataset, dataset_names()))
+    return dataset, schema_of(dataset_fields(dataset))
+
+
+def _save_workload(file: Path, dataset: str | None, target: Path) -> None:
+    from pimsim.errors import RunError
+    from supernet.lowering import to_workload
+    from supernet.provider import BATCH
+
+    model, own = read_genotype(file)
+    _, schema = _resolved(dataset, own)
+    try:
+        to_workload(model, schema, file.stem, batch=BATCH).save(target)
+    except OSError as error:
+        raise RunError(f"--workload {target}: cannot be written: {error.strerror}") from None
+
+
+def read_genotype(file: Path) -> tuple[Genotype, dict[str, Any] | None]:
+    """A genotype file; for an export's `model.json` also its schema: names of dense and sparse fields, rows of each table.
 
     Raises:
         ConfigError: not a readable genotype.
@@ -79,8 +119,8 @@ def read_genotype(file: Path) -> tuple[Genotype, tuple[int, int] | None]:
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
         schema = tree["schema"]
-        fields = len(schema["dense"]), len(schema["sparse"])
-        return Genotype.from_json(json.dumps(tree["genotype"]), str(file)), fields
+        known = {"dense": list(schema["dense"]), "sparse": list(schema["sparse"]), "cardinalities": list(schema["cardinalities"])}
+        return Genotype.from_json(json.dumps(tree["genotype"]), str(file)), known
     except (OSError, ValueError, KeyError, TypeError):
         return Genotype.load(file), None
 

@@ -155,6 +155,12 @@ class BlockOperator(ABC):
 
     activation: ClassVar[str] = "none"
     """Applied after LayerNorm."""
+    norm_inside: ClassVar[bool] = False
+    """The matching operator has its LayerNorm inside; else it comes behind."""
+
+    def whole(self, dim: int) -> dict[str, tuple[int, ...]]:
+        """Shapes of the parameters that every network uses whole, by name behind `blocks.<i>.<name>`."""
+        return {}
 
     @abstractmethod
     def width(self, limits: Limits) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from math import log10
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pimsim.errors import ConfigError
+from pimsim.configs import config_root
+from pimsim.errors import ConfigError, RunError
 from supernet.genotype import Block, Genotype
 from supernet.space import load_space
 
@@ -67,9 +70,7 @@ def test_digest_ignores_dead_genes_and_order_but_nothing_else():
 
 def test_sum_is_symmetric_and_gating_is_not():
     def pair(op, left, right):
-        last = Block(
-            dense_op=op, sparse_op="efc", dense_dim=8, sparse_dim=4, sparse_inputs=(0,), dense_left=left, dense_right=right
-        )
+        last = Block(dense_op=op, sparse_op="efc", dense_dim=8, sparse_dim=4, sparse_inputs=(0,), dense_left=left, dense_right=right)
         return Genotype(space="x", blocks=(fc((0,)), last)).digest()
 
     assert pair("sum", 0, 1) == pair("sum", 1, 0)
@@ -106,3 +107,29 @@ def test_bad_input_is_one_line(text, message):
     with pytest.raises(ConfigError, match=message) as error:
         Genotype.from_json(text, "g.json")
     assert "\n" not in str(error.value) and str(error.value).startswith("g.json")
+
+
+def test_size_of_nasrec_full():
+    # facts: 10^43.9 genotypes, without the precision genes
+    space = load_space("nasrec_full", {"weight_bits": [32], "embedding_bits": [32]})
+    assert log10(space.size()) == pytest.approx(43.9, abs=0.05)
+    genotype = space.sample(np.random.default_rng(0))
+    assert Genotype.from_json(genotype.to_json()) == genotype
+
+
+def test_the_command_describes_a_published_network_and_writes_its_workload(tmp_path):
+    from cosearch.commands.genotype import genotype
+    from workloads.zoo import provider
+
+    file = config_root() / "genotypes" / "nasrecnet_criteo_full.json"
+    genotype(file, workload=tmp_path / "net.json", json=str(tmp_path / "facts.json"))
+    facts = json.loads((tmp_path / "facts.json").read_text())
+    assert (facts["space"], facts["dataset"], facts["blocks"], facts["live_blocks"]) == ("nasrec_full", "criteo", 7, 4)
+    assert facts["dead_blocks"] == [4, 5, 6] and facts["macs_live"] < facts["macs_executed"]
+    assert Genotype.model_validate(facts["canonical"]).digest() == facts["digest"]
+    workload = provider.load(tmp_path / "net.json")
+    assert workload.macs == facts["macs_simulated"] < facts["macs_live"]
+    with pytest.raises(ConfigError, match="--dataset: unknown data set 'cirteo'; did you mean 'criteo'"):
+        genotype(file, dataset="cirteo")
+    with pytest.raises(RunError, match="cannot be written"):
+        genotype(file, workload=tmp_path / "nowhere" / "net.json", json="-")
