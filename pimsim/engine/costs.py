@@ -17,6 +17,7 @@ from pimsim.mapping.placement import place
 from pimsim.spec.device import DeviceSpec
 from pimsim.units import host
 from pimsim.units.cost import NO_WORK, LookUps, OperatorCost
+from pimsim.units.host_cache import caches_rows, row_cache, warm_hits, weight_capacity
 
 
 class CostCache:
@@ -25,17 +26,18 @@ class CostCache:
     def __init__(self) -> None:
         self._costs: dict[str, OperatorCost] = {}
         self._traces: dict[str, Mapping[str, NDArray[np.int64]]] = {}
+        self._cached: dict[str, Mapping[str, NDArray[np.bool_]]] = {}
         self.hits = 0
         self.misses = 0
 
     def costs(self, workload: Workload, device: DeviceSpec, batch: int) -> dict[str, OperatorCost]:
         """Cost of every operator of a workload for one batch."""
         on_host = [item for item in workload.operators if not on_pim(item, device)]
-        resident = sum(item.weight_bytes for item in on_host) <= device.host.llc_bytes
+        resident = sum(item.weight_bytes for item in on_host) <= weight_capacity(device, workload)
         device_key = device.digest()
         found: dict[str, OperatorCost] = {}
         for item in workload.operators:
-            trace_key = _trace_key(workload) if isinstance(item, Gather) else ""
+            trace_key = _look_ups_key(workload, device) if isinstance(item, Gather) else ""
             shape = json.dumps(item.model_dump(mode="json", exclude={"name", "inputs"}), sort_keys=True)
             key = f"{shape}|{device_key}|{batch}|{resident}|{trace_key}"
             if key in self._costs:
@@ -71,7 +73,15 @@ class CostCache:
         where = place(item.tables, policy, organisation, device.dram.channels, stripes).locate(found.table, found.index)
         if device.mapping.embedding == "pim" and device.unit is not None:
             return device.unit.gather(item, device, batch, where, found.sample * len(item.tables) + found.table)
-        return host.gather(item, device, batch, where)
+        return host.gather(item, device, batch, where, self._hits(workload, device, batch).get(item.name))
+
+    def _hits(self, workload: Workload, device: DeviceSpec, batch: int) -> Mapping[str, NDArray[np.bool_]]:
+        """Bursts that the host's last-level cache serves; those of the last trace are kept, for devices that differ elsewhere."""
+        spec = row_cache(device.host, resolve_organisation(device.dram).burst_bytes)
+        key = f"{_look_ups_key(workload, device)}|{batch}|{spec}|{[gather.name for gather in workload.gathers]}"
+        if key not in self._cached:
+            self._cached = {key: warm_hits(device, workload, batch)}
+        return self._cached[key]
 
 
 def on_pim(item: Primitive, device: DeviceSpec) -> bool:
@@ -79,6 +89,14 @@ def on_pim(item: Primitive, device: DeviceSpec) -> bool:
     if isinstance(item, Gather):
         return device.mapping.embedding == "pim"
     return isinstance(item, MatMul) and device.mapping.matmul == "pim"
+
+
+def _look_ups_key(workload: Workload, device: DeviceSpec) -> str:
+    """What a gather's look-ups cost depends on beside the gather: their source, and what shares the host's cache with it."""
+    if not caches_rows(device, workload):
+        return _trace_key(workload)
+    tables = [[table.model_dump(mode="json") for table in gather.tables] for gather in workload.gathers]
+    return f"{_trace_key(workload)}|{json.dumps(tables)}"
 
 
 def _trace_key(workload: Workload) -> str:

@@ -54,6 +54,16 @@ def draw_indices(workload: Workload, samples: int) -> dict[str, np.ndarray]:
     return {table.name: _repeated(_checked(arrays, table, path), samples) for table in tables}
 
 
+def file_samples(workload: Workload) -> int:
+    """Samples that the file of a workload's indices has for every table of the workload.
+
+    Raises:
+        ConfigError: see `load_npz`.
+    """
+    arrays = load_npz(Path(workload.folder or ".") / str(workload.indices.path))
+    return min(len(arrays[table.name]) for gather in workload.gathers for table in gather.tables if table.name in arrays)
+
+
 def draw_table(table: Table, samples: int, source: IndexSource) -> np.ndarray:
     """Drawn row numbers of one table, int64 (samples, pooling)."""
     seed = np.random.SeedSequence([source.seed % 2**64, zlib.crc32(table.name.encode())])

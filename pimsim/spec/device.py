@@ -86,7 +86,7 @@ class UnitSpec(Sourced, ABC):
 
 
 class HostSpec(Sourced):
-    """The processor that the memory serves: a roofline over the same memory, with its weights held in a last-level cache."""
+    """The processor that the memory serves: a roofline over the same memory, with weights and embedding rows in a last-level cache."""
 
     peak_gflops: PositiveFloat
     """Peak FP32 arithmetic of the share of the host that serves this model, GFLOP/s (a multiply-accumulate is two)."""
@@ -96,6 +96,20 @@ class HostSpec(Sourced):
     """Last-level cache; stationary weights stay in it if all of the model's fit, else they stream from memory each batch."""
     llc_gbps: PositiveFloat
     """Bandwidth of the last-level cache."""
+    llc_ways: PositiveInt = 16
+    """Lines of one set of the last-level cache."""
+    llc_latency_ns: NonNegativeFloat = 0.0
+    """From a core's request to data that the last-level cache holds."""
+    line_bytes: PositiveInt = 64
+    """What one outstanding request fetches: a cache line, or a sector of one."""
+    cache_embeddings: bool = True
+    """True: the last-level cache serves embedding rows that it holds; false: they always come from memory."""
+    llc_embedding_share: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the last-level cache that embedding rows may fill while the host gathers; weights and activations have the rest."""
+    memory_path_ns: NonNegativeFloat = 0.0
+    """What a request that misses the last-level cache takes on the chip and the board beside the DRAM's own latency."""
+    max_outstanding_lines: PositiveInt | None = None
+    """Requests beyond the private caches that all cores together can wait for (cores x line-fill buffers); none = no limit."""
     dispatch_ns: NonNegativeFloat = 0.0
     """Fixed cost of starting one operator on the host."""
     pj_per_flop: NonNegativeFloat

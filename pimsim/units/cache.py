@@ -98,10 +98,19 @@ def missed(cache: CacheSpec, where: Coordinates, organisation: Organisation) -> 
     """
     if cache.line_bytes != organisation.burst_bytes:
         raise ValueError(f"line_bytes {cache.line_bytes}: must be a burst of {organisation.burst_bytes} bytes")
+    each = single_bursts(where, organisation)
+    line = ((each.row * organisation.columns + each.column) * organisation.banks + each.bank) * organisation.channels + each.channel
+    return selected(each, ~hits(cache, line))
+
+
+def single_bursts(where: Coordinates, organisation: Organisation) -> Coordinates:
+    """The bursts of look-ups in order, each as a look-up of its own."""
     owner = np.repeat(np.arange(len(where.bursts)), where.bursts)
     step = np.arange(len(owner)) - np.repeat(np.cumsum(where.bursts) - where.bursts, where.bursts)
     down, column = np.divmod(where.column[owner] + step, organisation.columns)
-    channel, bank, row = where.channel[owner], where.bank[owner], where.row[owner] + down
-    line = ((row * organisation.columns + column) * organisation.banks + bank) * organisation.channels + channel
-    miss = ~hits(cache, line)
-    return Coordinates(channel[miss], bank[miss], row[miss], column[miss], np.ones(int(miss.sum()), np.int64))
+    return Coordinates(where.channel[owner], where.bank[owner], where.row[owner] + down, column, np.ones(len(owner), np.int64))
+
+
+def selected(where: Coordinates, chosen: NDArray[np.bool_]) -> Coordinates:
+    """Some of the look-ups."""
+    return Coordinates(where.channel[chosen], where.bank[chosen], where.row[chosen], where.column[chosen], where.bursts[chosen])

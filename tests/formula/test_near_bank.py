@@ -107,7 +107,7 @@ def test_host_roofline_by_hand() -> None:
 def test_gather_moves_the_bytes_that_a_count_gives(policy: str) -> None:
     batch, item = 6, Gather(name="g", tables=tables())
     work = workload(item, batch=batch)
-    on_host = load_device("hbm_pim", SMALL | {"mapping.tables": policy, "mapping.matmul": "host"})
+    on_host = load_device("hbm_pim", SMALL | {"mapping.tables": policy, "mapping.matmul": "host", "host.cache_embeddings": False})
     cost = CostCache().costs(work, on_host, batch)["g"]
     assert cost.external_bytes == batch * 3 * 5 * 32  # one burst of 32 bytes for each look-up of 16 x 16 bits
     assert cost.commands["RD"] == batch * 3 * 5
