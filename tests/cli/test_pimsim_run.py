@@ -119,3 +119,26 @@ def test_a_users_own_device_file(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(shipped))
     done = pimsim("run", "--device", str(path), "--workload", "deepfm_criteo", "--batch", "1", "--json", "-")
     assert json.loads(done.stdout)["device"] == "mine"
+
+
+def test_models_run_together(tmp_path: Path) -> None:
+    done = pimsim(
+        "run", "--device", "ddr4_3200", "--workload", "dlrm_criteo", "--workload", "deepfm_criteo", "--batch", "8", "--batch", "4",
+        "--arrivals", "poisson:20000", "--batches", "60", "--out", str(tmp_path / "o"), "--json", "-",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    whole = json.loads(done.stdout)
+    assert [model["workload"] for model in whole["models"]] == ["dlrm_criteo", "deepfm_criteo"]
+    assert [model["batch"] for model in whole["models"]] == [8, 4]
+    for part in ("host", "memory"):
+        assert 0 < whole["utilisation"][part] <= 1
+        assert whole["utilisation"][part] == pytest.approx(sum(model["utilisation"][part] for model in whole["models"]))
+    assert whole["power_w"] == pytest.approx(sum(model["power_w"] for model in whole["models"]))
+    assert all(model["latency_us"]["p99"] > model["latency_us"]["mean"] for model in whole["models"])
+    assert (tmp_path / "o/workload_2/workload.json").is_file()
+
+
+@pytest.mark.parametrize("words", [["--batch", "1", "--batch", "2"], ["--arrivals", "closed", "--arrivals", "closed:2"]])
+def test_options_of_several_models_are_one_or_one_each(words: list[str]) -> None:
+    done = pimsim("run", "--device", "ddr4_3200", "--workload", "rm1", *words)
+    assert done.returncode == 2 and words[0] in done.stderr and "given 2 times for 1 workloads" in done.stderr
