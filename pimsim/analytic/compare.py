@@ -20,8 +20,8 @@ PLAIN = ("ddr4_3200", "ddr5_4800", "lpddr5_6400", "gddr6_14000", "hbm2_2000", "h
 ONE_RANK = ("gddr6_14000", "hbm2_2000")
 TIMINGS = {"nRP": (0.6, 1.8), "nRC": (1.0, 1.5), "nFAW": (0.7, 1.6), "nCCDL": (0.8, 1.6), "nREFI": (0.7, 1.5)}
 """Clocks that are scaled by a factor drawn between the two."""
-ALONE: dict[str, Any] = {"host.llc_bytes": 1, "host.dispatch_ns": 0}
-"""So that the host's operators stream their weights, and no fixed time hides the memory's."""
+ALONE: dict[str, Any] = {"host.llc_bytes": 1, "host.max_outstanding_lines": None, "host.dispatch_ns": 0}
+"""So that the host's operators stream their weights, and neither a fixed time nor the cores' limit of look-ups hides the memory's."""
 DRAWS: tuple[tuple[str, str, int], ...] = (
     *((device, operator, share) for device in PLAIN for operator, share in (("gather", 5), ("matmul", 3), ("elementwise", 1))),
     *(("hbm_pim", operator, share) for operator, share in (("matmul", 8), ("elementwise", 5), ("gather", 4))),
