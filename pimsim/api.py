@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pimsim.analytic.estimate import Estimates, Estimator, estimate
 from pimsim.engine.arrivals import parse_arrivals
 from pimsim.engine.costs import CostCache
 from pimsim.engine.orchestrate import Costs, Stream, serve
@@ -18,10 +19,13 @@ from pimsim.system import Load, beside, check_capacity, system_report
 
 __all__ = [
     "CostCache",
+    "Estimates",
+    "Estimator",
     "KernelReport",
     "Load",
     "Report",
     "SystemReport",
+    "estimate",
     "load_device",
     "load_workload",
     "run_kernel",
@@ -29,7 +33,7 @@ __all__ = [
     "simulate_together",
 ]
 
-FIDELITIES = ("event",)
+FIDELITIES = ("event", "analytic")
 BATCHES = 1000
 MOST_OPERATORS = 200_000
 
@@ -50,10 +54,10 @@ def simulate(
         device: The device.
         workload: The operator graph with its index source.
         batch: Samples per batch; the workload's own when None.
-        fidelity: `event`: every memory access is a command of the engine.
+        fidelity: `event`: every memory access is a command of the engine; `analytic`: closed forms of the same mechanisms.
         arrivals: `closed` (one batch after the other, each starts when the one before has ended), `closed:N`, `closed:N:THINK_US`,
             `poisson:RATE` with RATE samples per second arriving in batches, or `trace:FILE`; see `pimsim.engine.arrivals`.
-        costs: Cache of operator costs to share between calls.
+        costs: Cache of operator costs to share between calls (event fidelity).
         seed: Seed of the arrival times.
         batches: Batches to simulate where arrivals go on for ever.
 
@@ -103,6 +107,9 @@ def simulate_together(
 
 
 def _costs(device: DeviceSpec, load: Load, fidelity: str, costs: CostCache) -> Costs:
+    if fidelity == "analytic":
+        found = estimate(load.workload, [device], load.samples)
+        return {name: each.one(0) for name, each in zip(found.operators, found.costs, strict=True)}
     return costs.costs(load.workload, device, load.samples)
 
 

@@ -19,6 +19,7 @@ from pimsim.graph import AnyPrimitive, Gather, IndexSource, Input, MatMul, Primi
 from pimsim.mapping.indices import draw_indices
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.cost import LookUps
+from pimsim.units.host_cache import weight_capacity
 
 Array = NDArray[np.float64]
 Group = tuple[str, NDArray[np.int64], DeviceTable]
@@ -86,13 +87,13 @@ class Estimator:
         groups = [self._group("", ~pim), *(self._group(str(kind), pim & (kinds == kind)) for kind in np.unique(kinds[pim]))]
         return [group for group in groups if len(group[1])]
 
-    def resident(self, operators: Sequence[Primitive]) -> NDArray[np.bool_]:
-        """(n,) whether all weights that the host multiplies fit its last-level cache."""
+    def resident(self, workload: Workload) -> NDArray[np.bool_]:
+        """(n,) whether all weights that the host multiplies fit their part of its last-level cache."""
         weights = np.zeros(len(self.table))
-        for item in operators:
+        for item in workload.operators:
             if not isinstance(item, Gather):
                 weights += item.weight_bytes * (self.on_host["matmul"] if isinstance(item, MatMul) else 1.0)
-        return np.asarray(weights <= self.table["llc_bytes"])
+        return weights <= np.array([weight_capacity(device, workload) for device in self.table.devices])
 
     def operator(self, item: Primitive, batch: int, resident: NDArray[np.bool_], trace: Trace | None = None) -> Costs:
         """One operator within a model; `trace` holds the look-ups of a gather."""
@@ -162,9 +163,9 @@ class Estimator:
 
 def traces(workload: Workload, batch: int) -> dict[str, Trace]:
     """The look-ups of every gather of a workload for one batch."""
-    indices = draw_indices(workload, batch)
+    indices, cached = draw_indices(workload, batch), {}  # type: ignore[var-annotated]
     return {
-        item.name: Trace(item, batch, LookUps.of([np.asarray(indices[table.name])[:batch] for table in item.tables]))
+        item.name: Trace(item, batch, LookUps.of([np.asarray(indices[t.name])[:batch] for t in item.tables]), workload, cached)
         for item in workload.gathers
     }
 
@@ -197,7 +198,7 @@ def estimate(
         raise ConfigError(f"--batch: {batch}: must be at least 1")
     estimator = devices if isinstance(devices, Estimator) else Estimator(devices)
     drawn = traces(workload, batch) if workload.gathers else {}
-    resident = estimator.resident(workload.operators)
+    resident = estimator.resident(workload)
     costs = [estimator.operator(item, batch, resident, drawn.get(item.name)) for item in workload.operators]
     return Estimates(
         tuple(item.name for item in workload.operators), tuple(device.name for device in estimator.table.devices), tuple(costs)

@@ -13,7 +13,7 @@ from pimsim.graph import Gather, Primitive
 from pimsim.units.host import flops
 
 Array = NDArray[np.float64]
-LIMITS = ("host arithmetic", "last-level cache", "memory", "dispatch")
+LIMITS = ("host arithmetic", "last-level cache", "memory", "outstanding look-ups", "dispatch")
 
 
 def operator(item: Primitive, table: DeviceTable, batch: int, resident: NDArray[np.bool_]) -> Costs:
@@ -24,26 +24,50 @@ def operator(item: Primitive, table: DeviceTable, batch: int, resident: NDArray[
 
 
 def gather(item: Gather, table: DeviceTable, batch: int, trace: Trace) -> Costs:
-    """Embedding gather-and-reduce: rows from memory, sums on the host."""
-    moved = (item.input_bytes + item.output_bytes) * batch
-    return roofline(table, item.elementary_ops * batch, moved, lookups(table, trace, external=True))
+    """Embedding gather-and-reduce: rows from the last-level cache or from memory, sums on the host."""
+    counted = [trace.counted(device, cached=True)[0] for device in table.devices]
+    found, missed = (np.array([getattr(each, name) for each in counted], float) for name in ("cached_lines", "memory_lines"))
+    moved = (item.input_bytes + item.output_bytes) * batch + np.array([each.cached_bytes for each in counted], float)
+    miss_ns = table["llc_latency_ns"] + table["memory_path_ns"] + table["unloaded"] * table["tck_ps"] / 1000
+    waiting = (found * table["llc_latency_ns"] + missed * miss_ns) * 1000 / table["outstanding"]
+    return roofline(table, item.elementary_ops * batch, moved, lookups(table, trace, external=True, cached=True), waiting)
 
 
-def lookups(table: DeviceTable, trace: Trace, external: bool, policy: str = "") -> Traffic:
-    """Scattered reads of all look-ups; `external` when the bursts cross the interface, `policy` in place of `mapping.tables`."""
-    counted = [trace.counted(device, policy) for device in table.devices]
-    clocks = refreshed(table, lookup_clocks(table, load_of(counted)))
-    bursts = np.array([each.all_bursts for each in counted], float)
-    commands = {"ACT": np.array([each.lookups * each.misses for each in counted]), "RD": bursts}
+def lookups(table: DeviceTable, trace: Trace, external: bool, policy: str = "", cached: bool = False) -> Traffic:
+    """Scattered reads of all look-ups.
+
+    Args:
+        table: The devices.
+        trace: The look-ups.
+        external: The bursts cross the interface.
+        policy: Placement in place of `mapping.tables`.
+        cached: The host's last-level cache serves what it holds.
+    """
+    counted = [trace.counted(device, policy, cached) for device in table.devices]
+    first = [busiest for busiest, _ in counted]
+    clocks = lookup_clocks(table, load_of(first))
+    other = np.flatnonzero([longest is not busiest for busiest, longest in counted])
+    if len(other):
+        part = table.take(other)
+        clocks[other] = np.maximum(clocks[other], lookup_clocks(part, load_of([counted[at][1] for at in other])))
+    clocks = refreshed(table, clocks)
+    bursts = np.array([each.all_bursts for each in first], float)
+    commands = {"ACT": np.array([each.opened for each in first], float), "RD": bursts}
     crossing = bursts if external else np.zeros_like(bursts)
     return Traffic(clocks * table["tck_ps"], crossing * table["burst_bytes"], commands, energy(table, commands, crossing))
 
 
-def roofline(table: DeviceTable, operations: Array | float, cache_bytes: Array | float, traffic: Traffic | None = None) -> Costs:
-    """Cost of arithmetic, cache and memory traffic that overlap."""
+def roofline(
+    table: DeviceTable,
+    operations: Array | float,
+    cache_bytes: Array | float,
+    traffic: Traffic | None = None,
+    waiting_ps: Array | float = 0.0,
+) -> Costs:
+    """Cost of arithmetic, cache traffic, memory traffic and waiting that overlap."""
     none = np.zeros(len(table))
     memory = none if traffic is None else traffic.latency_ps
-    times = np.stack([operations * 1000 / table["flops_per_ns"], cache_bytes * 1000 / table["llc_gbps"], memory])
+    times = np.stack([operations * 1000 / table["flops_per_ns"], cache_bytes * 1000 / table["llc_gbps"], memory, waiting_ps + none])
     limit = times.argmax(axis=0)
     longest = times.max(axis=0)
     own = {"host_compute": operations * table["pj_per_flop"], "host_cache": cache_bytes * table["pj_per_llc_byte"]}
@@ -53,7 +77,7 @@ def roofline(table: DeviceTable, operations: Array | float, cache_bytes: Array |
         energy_pj=own if traffic is None else added(own, traffic.energy_pj),
         external_bytes=none if traffic is None else traffic.bytes,
         commands={} if traffic is None else traffic.commands,
-        limit=np.where(longest > table["dispatch_ps"], limit, 3),
+        limit=np.where(longest > table["dispatch_ps"], limit, 4),
         limits=LIMITS,
         memory=memory > 0,
     )

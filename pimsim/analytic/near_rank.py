@@ -82,7 +82,7 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
     channel = dimms[1] * unit.ranks_per_dimm // ranks
     adders = np.bincount(reducer, reads.bursts)
     elements = float(dims[reads.bag % len(dims)].sum() + (dims[bags[0] % len(dims)].sum() if unit.reads_end_at != "rank" else 0))
-    served, load, opens = _rank(parts, hit, organisation)
+    served, load, opens = _rank(parts, hit, organisation, device.dram.controller.read_queue * ranks * organisation.channels)
     each = np.bincount(served // (organisation.banks // ranks // per), minlength=per) if len(served) else np.ones(per)
     return Work(
         sent=(int(np.bincount(reads.rank // ranks).max()), int(np.bincount(reads.rank).max())),
@@ -107,14 +107,16 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
     )
 
 
-def _rank(parts: Reads, hit: NDArray[np.bool_], organisation: Organisation) -> tuple[NDArray[np.int64], tuple[Array, Array, Array], float]:
+def _rank(
+    parts: Reads, hit: NDArray[np.bool_], organisation: Organisation, reach: int
+) -> tuple[NDArray[np.int64], tuple[Array, Array, Array], float]:
     """Banks of the busiest rank's reads, their loads (shares, opens, tails), and rows opened in all ranks."""
     banks = organisation.banks // organisation.ranks
     missed = np.flatnonzero(~hit)
     if not len(missed):
         return missed, (np.zeros(banks), np.zeros(banks), np.full(DEPTH, -1.0)), 0.0
     number = parts.rank[missed] * banks + parts.bank[missed]
-    opens = ~hits(number, parts.row[missed], 0)
+    opens = ~hits(number, parts.row[missed], reach)
     busiest = int(np.bincount(parts.rank[missed]).argmax())
     mine = parts.rank[missed] == busiest
     bank, size = parts.bank[missed][mine], np.bincount(parts.bank[missed][mine], minlength=banks)

@@ -126,6 +126,9 @@ def _host_facts(device: DeviceSpec) -> dict[str, float]:
         "dispatch_ps": host.dispatch_ns * 1000,
         "pj_per_flop": host.pj_per_flop,
         "pj_per_llc_byte": host.pj_per_llc_byte,
+        "llc_latency_ns": host.llc_latency_ns,
+        "memory_path_ns": host.memory_path_ns,
+        "outstanding": math.inf if host.max_outstanding_lines is None else host.max_outstanding_lines,
     }
 
 

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from pimsim.analytic.memory import Load
 from pimsim.dram.standard import resolve_organisation
 from pimsim.errors import ConfigError
-from pimsim.graph import Gather
+from pimsim.graph import Gather, Workload
 from pimsim.mapping.placement import Coordinates, place
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.cost import LookUps
+from pimsim.units.host import requests
+from pimsim.units.host_cache import caches_rows, row_cache, warm_hits
 
 IntArray = NDArray[np.int64]
 DEPTH = 256
@@ -23,14 +25,17 @@ DEPTH = 256
 
 @dataclass(frozen=True)
 class Counted:
-    """Look-ups of all channels and of the one with the most bursts.
+    """Look-ups of all channels and of one that may be the slowest.
 
     Attributes:
-        count: Look-ups of the busiest channel.
+        count: Look-ups of that channel.
         bursts: Bursts of one of them, on average.
         shares: (banks,) share of each bank in them.
     XX: Look-ups of all channels.
         all_bursts: Bursts of all channels.
+        cached_bytes: Bytes that the host's last-level cache serves instead.
+        cached_lines: Lines that the host fetches from there.
+        memory_lines: Lines that it fetches from memory.
     """
 
     count: int
@@ -39,12 +44,11 @@ class Counted:
     opens: NDArray[np.float64]
     tails: NDArray[np.float64]
     lookups: int
+    opened: int
     all_bursts: int
-
-    @property
-    def misses(self) -> float:
-        """Share of the look-ups that opens a row."""
-        return float(self.shares @ self.opens)
+    cached_bytes: int
+    cached_lines: int
+    memory_lines: int
 
 
 def hits(bank: IntArray, row: IntArray, reach: float) -> NDArray[np.bool_]:
@@ -79,11 +83,14 @@ class Trace:
         item: The gather.
         batch: Samples.
         lookups: Its look-ups in request order.
+        workload: The model that it belongs to, for what shares the host's last-level cache; None: no row is cached.
     """
 
     item: Gather
     batch: int
     lookups: LookUps
+    workload: Workload | None = None
+    _model: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     _seen: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -115,28 +122,76 @@ class Trace:
             self._seen[key] = make()
         return self._seen[key]
 
-    def counted(self, device: DeviceSpec, policy: str = "") -> Counted:
-        """Loads on a device's plain memory."""
-        window = device.dram.controller.read_queue
-        found: Counted = self.once(("memory", *self.geometry(device, policy), window), lambda: self._count(device, window, policy))
+    def counted(self, device: DeviceSpec, policy: str = "", cached: bool = False) -> tuple[Counted, Counted]:
+        """Loads on a device's plain memory: of the channel with the most bursts, and of that whose banks open the most rows.
+
+        Args:
+            device: The device.
+            policy: Placement in place of `mapping.tables`.
+            cached: Leave out what the host's last-level cache serves.
+        """
+        window, cache = device.dram.controller.read_queue, self._cache(device) if cached else None
+        key = ("memory", *self.geometry(device, policy), window, cache, device.host.line_bytes if cached else 0)
+        found: tuple[Counted, Counted] = self.once(key, lambda: self._count(device, window, policy, cache is not None))
         return found
 
-    def _count(self, device: DeviceSpec, window: int, policy: str) -> Counted:
+    def _cache(self, device: DeviceSpec) -> Any:
+        """The cache that rows may fill; None without one."""
+        if self.workload is None or not caches_rows(device, self.workload):
+            return None
+        return row_cache(device.host, resolve_organisation(device.dram).burst_bytes)
+
+    def _served(self, device: DeviceSpec) -> NDArray[np.bool_]:
+        """(bursts,) which bursts the last-level cache serves."""
+        assert self.workload is not None
+        key = self._cache(device)
+        if key not in self._model:
+            self._model[key] = warm_hits(device, self.workload, self.batch)
+        found: NDArray[np.bool_] = self._model[key][self.item.name]
+        return found
+
+    def _count(self, device: DeviceSpec, window: int, policy: str, cached: bool) -> tuple[Counted, Counted]:
         where, organisation = self.where(device, policy), resolve_organisation(device.dram)
-        busiest = int(np.bincount(where.channel, where.bursts).argmax())
-        mine = np.flatnonzero(where.channel == busiest)
-        bank, bursts, banks = where.bank[mine], float(where.bursts[mine].mean()), organisation.banks
-        opens = ~hits(bank, where.row[mine], window if bursts == 1 else 0)
-        size = np.bincount(bank, minlength=banks)
-        return Counted(
-            count=len(mine),
-            bursts=bursts,
-            shares=size / len(mine),
-            opens=np.bincount(bank, opens, banks) / np.maximum(size, 1),
-            tails=tails(bank, opens),
-            lookups=len(where.bank),
-            all_bursts=int(where.bursts.sum()),
-        )
+        banks, size = organisation.banks, organisation.burst_bytes
+        kept = where.bursts
+        if cached:
+            owner = np.repeat(np.arange(len(where.bursts)), where.bursts)
+            kept = np.bincount(owner[~self._served(device)], minlength=len(where.bursts))
+        from_cache = where.bursts - kept
+        extra = {
+            "cached_bytes": int(from_cache.sum()) * size,
+            "cached_lines": requests(from_cache * size, device.host),
+            "memory_lines": requests(kept * size, device.host),
+        }
+        missed = kept > 0
+        if not missed.any():
+            none = Counted(0, 1.0, np.zeros(banks), np.zeros(banks), np.full(DEPTH, -1.0), 0, 0, 0, **extra)
+            return none, none
+        fields = {name: getattr(where, name)[missed] for name in ("channel", "bank", "row", "column")}
+        where = Coordinates(**fields, bursts=kept[missed])
+        number, single = where.channel * banks + where.bank, bool((where.bursts == 1).all())
+        opens = ~hits(number, where.row, window * device.dram.channels if single else 0)
+        opened = np.bincount(number, opens)
+        busiest, longest = int(np.bincount(where.channel, where.bursts).argmax()), int(opened.argmax()) // banks
+
+        def of(channel: int) -> Counted:
+            mine = np.flatnonzero(where.channel == channel)
+            bank = where.bank[mine]
+            size = np.bincount(bank, minlength=banks)
+            return Counted(
+                count=len(mine),
+                bursts=float(where.bursts[mine].mean()),
+                shares=size / len(mine),
+                opens=np.bincount(bank, opens[mine], banks) / np.maximum(size, 1),
+                tails=tails(bank, opens[mine]),
+                lookups=len(where.bank),
+                opened=int(opens.sum()),
+                all_bursts=int(where.bursts.sum()),
+                **extra,
+            )
+
+        first = of(busiest)
+        return first, first if longest == busiest else of(longest)
 
 
 def load_of(counted: list[Counted]) -> Load:
