@@ -4,8 +4,8 @@ Modelling decisions:
     * Where arrivals go on for ever, the first tenth of the batches (warm-up, the queue fills) is left out; figures are those of batches
       that ended after every model had ended its tenth. Times of a file are taken as they are: nothing is left out.
     * Standing power over that time is shared between models in proportion to the time for which their operators ran.
-    * Co-located models share the last-level cache: weights stay in it if those of all models fit. Each model's tables are placed as if
-      it were alone; together they must fit the memory.
+    * Co-located models share the last-level cache: weights stay in it if those of all models fit, and its part for embedding rows is
+      dealt evenly. Each model's tables are placed as if it were alone; together they must fit the memory.
 """
 
 from __future__ import annotations
@@ -105,12 +105,16 @@ def busy_ps(served: Served, costs: Costs, window: Window) -> dict[str, int]:
 
 
 def beside(device: DeviceSpec, loads: Sequence[Load], number: int) -> DeviceSpec:
-    """The device as one model finds it: the host's weights of the other models lie in the last-level cache too."""
+    """The device as one model finds it: others' weights lie in the last-level cache too, others' rows in its part for embeddings."""
+    host = device.host
     others = [item for n, load in enumerate(loads) if n != number for item in load.workload.operators if not on_pim(item, device)]
-    taken = sum(item.weight_bytes for item in others)
-    if not taken:
+    gathering = sum(bool(load.workload.gathers) for load in loads) if device.mapping.embedding == "host" else 0
+    rows = host.llc_embedding_share * host.llc_bytes / max(gathering, 1)
+    weights = max((1 - host.llc_embedding_share) * host.llc_bytes - sum(item.weight_bytes for item in others), 1)
+    if len(loads) == 1:
         return device
-    return device.model_copy(update={"host": device.host.model_copy(update={"llc_bytes": max(device.host.llc_bytes - taken, 1)})})
+    left = {"llc_bytes": round(rows + weights), "llc_embedding_share": rows / (rows + weights)}
+    return device.model_copy(update={"host": host.model_copy(update=left)})
 
 
 def check_capacity(device: DeviceSpec, loads: Sequence[Load]) -> None:

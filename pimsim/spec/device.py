@@ -13,6 +13,7 @@ from pimsim.discovery import implementations
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.base import Sourced, Spec, validate
 from pimsim.spec.dram import DramSpec
+from pimsim.spec.operating import ScaledLogic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,7 @@ class UnitSpec(Sourced, ABC):
         raise ConfigError(f"kernel {item.op}: units of kind {self.kind} do not run it")
 
 
-class HostSpec(Sourced):
+class HostSpec(ScaledLogic):
     """The processor that the memory serves: a roofline over the same memory, with weights and embedding rows in a last-level cache."""
 
     peak_gflops: PositiveFloat
@@ -118,6 +119,10 @@ class HostSpec(Sourced):
     """Energy of one byte read from or written to the last-level cache."""
     static_w: NonNegativeFloat = 0.0
     """Standing power of the share of the host that serves this model."""
+    clock_mhz: PositiveFloat | None = None
+    """Clock of the cores and the last-level cache; none: the nominal one."""
+    nominal_clock_mhz: PositiveFloat | None = None
+    """Clock for which `peak_gflops`, `llc_gbps`, `llc_latency_ns` and `dispatch_ns` hold."""
 
 
 class MappingSpec(Spec):
@@ -170,11 +175,13 @@ class DeviceSpec(Spec):
 
 
 def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = None) -> DeviceSpec:
-    """A device by shipped name or file path, with dotted overrides such as `{"dram.channels": 4}`.
+    """A device by shipped name or file path, with dotted overrides such as `{"dram.channels": 4}`, at its operating points.
 
     Raises:
         ConfigError: unknown name, unreadable file or invalid value; one line with file, dotted key, value and what is allowed.
     """
+    from pimsim.energy.dvfs import at_operating_point
+
     path = configs.resolve("devices", name_or_path)
     tree = configs.read_yaml(path)
     _read_host(tree)
@@ -190,7 +197,10 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     device = validate(DeviceSpec, tree, where)
     if device.unit is None and "pim" in (device.mapping.embedding, device.mapping.matmul):
         raise ConfigError(f"{where}: mapping: 'pim' needs a `unit` section")
-    return device
+    try:
+        return at_operating_point(device)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _read_host(tree: dict[str, Any]) -> None:

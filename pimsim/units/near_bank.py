@@ -31,6 +31,7 @@ from pimsim.errors import ConfigError
 from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul
 from pimsim.mapping.placement import Coordinates, place
 from pimsim.spec.device import DeviceSpec, UnitSpec
+from pimsim.spec.operating import ScaledLogic
 from pimsim.units.cost import MEMORY, KernelRun, LookUps, OperatorCost, add_up
 from pimsim.units.near_bank_gather import Gathered, gather_banks, gather_striped
 
@@ -43,7 +44,7 @@ FUNCTIONS = {"add": 2, "mul": 2, "relu": 1}  # element-wise functions and their 
 HBM2_CHANNEL = Organisation(4096, 64, 64, bankgroups=4, banks_per_group=4, rows=1 << 15, columns=32, burst_bytes=32)
 
 
-class NearBankSpec(UnitSpec):
+class NearBankSpec(ScaledLogic, UnitSpec):
     """SIMD units, one per group of banks."""
 
     kind: Literal["near_bank"]
