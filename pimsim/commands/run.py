@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -37,11 +37,15 @@ def run(
     ] = None,
     batches: Annotated[int, typer.Option("--batches", min=1, help="Batches to simulate where arrivals go on for ever.")] = 1000,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a device key: dram.channels=4.")] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Compare with this device; none: with the same device without its units.")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the arrival times.")] = 0,
     out: Annotated[str | None, typer.Option("--out", help="Folder for the resolved device, the workload and the report.")] = None,
     json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
 ) -> None:
     """Simulate a model on a device: latency, throughput, energy by part, area, bandwidth, and a table of operators."""
+    from pimsim import comparison
     from pimsim.api import Load, load_device, load_workload, simulate_together
     from pimsim.configs import parse_override
 
@@ -52,11 +56,15 @@ def run(
     loads = [Load(load_workload(name), size, process) for name, size, process in zip(workload, sizes, processes, strict=True)]
     together = simulate_together(spec, loads, fidelity, seed=seed, batches=batches)
     report = together.models[0] if len(loads) == 1 else together
-    write_json(report.to_json(), json)
+    answer, other = report.to_json(), None
+    if against is not None:
+        other = simulate_together(comparison.other_device(against, spec), loads, fidelity, seed=seed, batches=batches)
+        answer = comparison.to_json(report, other.models[0] if len(loads) == 1 else other)
+    write_json(answer, json)
     if out is not None:
-        _write_folder(out, spec, [load.workload for load in loads], report)
+        _write_folder(out, spec, [load.workload for load in loads], answer)
     if not quiet(json):
-        _print(report)
+        _print(report, other)
 
 
 def _each(option: str, values: list[V], count: int) -> list[V]:
@@ -68,7 +76,7 @@ def _each(option: str, values: list[V], count: int) -> list[V]:
     return values * count if len(values) == 1 else values
 
 
-def _write_folder(out: str, spec, graphs, report: Report | SystemReport) -> None:  # type: ignore[no-untyped-def]
+def _write_folder(out: str, spec, graphs, answer: dict[str, Any]) -> None:  # type: ignore[no-untyped-def]
     from pathlib import Path
 
     import yaml
@@ -83,7 +91,7 @@ def _write_folder(out: str, spec, graphs, report: Report | SystemReport) -> None
             inside = folder if len(graphs) == 1 else folder / f"workload_{number}"
             inside.mkdir(exist_ok=True)
             _save_workload(graph, inside)
-        write_json(report.to_json(), str(folder / "report.json"))
+        write_json(answer, str(folder / "report.json"))
     except OSError as error:
         raise RunError(f"--out {out}: cannot be written: {error.strerror}") from None
 
@@ -106,12 +114,15 @@ def _figure(value: float | None, form: str) -> str:
     return "n/a" if value is None else format(value, form)
 
 
-def _print(report: Report | SystemReport) -> None:
+def _print(report: Report | SystemReport, other: SystemReport | None) -> None:
     from rich.console import Console
 
+    from pimsim import comparison
     from pimsim.report import Report
 
     console = Console() if sys.stdout.isatty() else Console(width=140)
+    for mine, theirs in zip(comparison.models(report), other.models if other else (), strict=False):
+        console.print(f"[bold]{mine.workload}[/bold], batch {mine.batch}", comparison.table(mine, theirs), "", sep="\n")
     if isinstance(report, Report):
         _print_model(console, report)
         console.print(_operators(report))
