@@ -35,6 +35,7 @@ class KernelReport:
         limited_by: What set the time.
         simulate_seconds: Time the simulation took, baseline left out.
         fidelity: `event` or `analytic`.
+        host_baseline: A gather by the device's host with its last-level cache in steady state; None for other kernels and in closed form.
     """
 
     device: str
@@ -49,6 +50,7 @@ class KernelReport:
     limited_by: str
     simulate_seconds: float
     fidelity: str = "event"
+    host_baseline: Baseline | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `pimsim kernel --json`."""
@@ -58,11 +60,7 @@ class KernelReport:
             "cycles": self.cycles,
             "tck_ps": self.tck_ps,
             "latency_ns": self.cycles * self.tck_ps / 1000,
-            "baseline": {
-                "what": self.baseline.what,
-                "cycles": self.baseline.cycles,
-                "latency_ns": self.baseline.cycles * self.tck_ps / 1000,
-            },
+            "baseline": self._timed(self.baseline),
             "speedup": self.baseline.cycles / self.cycles,
             "commands": dict(self.commands),
             "energy_pj": dict(self.energy_pj),
@@ -71,7 +69,16 @@ class KernelReport:
             "limited_by": self.limited_by,
             "simulate_seconds": self.simulate_seconds,
             "fidelity": self.fidelity,
+            "host_baseline": None if self.host_baseline is None else self._timed(self.host_baseline) | {"speedup": self.host_speedup},
         }
+
+    @property
+    def host_speedup(self) -> float | None:
+        """Time of the host with its cache over the kernel's; None without one."""
+        return None if self.host_baseline is None else self.host_baseline.cycles / self.cycles
+
+    def _timed(self, baseline: Baseline) -> dict[str, Any]:
+        return {"what": baseline.what, "cycles": baseline.cycles, "latency_ns": baseline.cycles * self.tck_ps / 1000}
 
 
 def run_kernel(
@@ -121,6 +128,7 @@ def run_kernel(
         limited_by=run.limited_by,
         simulate_seconds=seconds,
         fidelity=fidelity,
+        host_baseline=_host_baseline(device, item, batch, indices, lookups) if fidelity == "event" else None,
     )
 
 
@@ -155,7 +163,21 @@ def _name(item: AnyPrimitive) -> str:
     return {"matmul": "gemv", "gather": "embedding"}.get(item.op, item.op)
 
 
+def _host_baseline(
+    device: DeviceSpec, item: AnyPrimitive, batch: int, indices: IndexSource | None, lookups: LookUps | None
+) -> Baseline | None:
+    """The look-ups of a gather by the device's host."""
+    from pimsim.units.host import gather_baseline
+
+    if not isinstance(item, Gather) or lookups is None:
+        return None
+    return gather_baseline(item, device, _alone(item, batch, indices), batch, lookups)
+
+
+def _alone(item: Gather, batch: int, indices: IndexSource | None) -> Workload:
+    return Workload(name=item.name, batch=batch, operators=(item,), indices=indices or IndexSource(kind="uniform"), folder=".")
+
+
 def _look_ups(item: Gather, batch: int, indices: IndexSource | None) -> LookUps:
-    workload = Workload(name=item.name, batch=batch, operators=(item,), indices=indices or IndexSource(kind="uniform"), folder=".")
-    drawn = draw_indices(workload, batch)
+    drawn = draw_indices(_alone(item, batch, indices), batch)
     return LookUps.of([np.asarray(drawn[table.name])[:batch] for table in item.tables])

@@ -62,6 +62,10 @@ def _print(report: KernelReport) -> None:
     console.print(f"cycles    {report.cycles:,} of {report.tck_ps / 1000:g} ns = {figures['latency_ns'] / 1000:,.3f} us")
     console.print(f"baseline  {report.baseline.cycles:,} = {figures['baseline']['latency_ns'] / 1000:,.3f} us ({report.baseline.what})")
     console.print(f"speed-up  {figures['speedup']:.2f}x")
+    if report.host_baseline is not None:
+        latency, what = figures["host_baseline"]["latency_ns"] / 1000, report.host_baseline.what
+        console.print(f"host      {report.host_baseline.cycles:,} = {latency:,.3f} us ({what})")
+        console.print(f"speed-up  {report.host_speedup:.2f}x")
     console.print("commands  " + ", ".join(f"{command} {count:,}" for command, count in report.commands.items() if count) + " a channel")
     for part, value in sorted(report.energy_pj.items(), key=lambda entry: (entry[0] != "total", -(entry[1] or 0))):
         head = "energy    " if part == "total" else "          "

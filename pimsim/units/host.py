@@ -17,6 +17,7 @@ prefetchers run ahead), vector units for narrow types, several operators at once
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pimsim.dram.standard import resolve_organisation, resolve_timing
-from pimsim.graph import Gather, Primitive
-from pimsim.mapping.placement import Coordinates
+from pimsim.graph import Gather, Primitive, Workload
+from pimsim.mapping.placement import Coordinates, place
 from pimsim.spec.device import DeviceSpec, HostSpec
 from pimsim.spec.dram import DramSpec
-from pimsim.units.cost import HOST, MEMORY, OperatorCost, add_up
+from pimsim.units.cost import HOST, MEMORY, Baseline, LookUps, OperatorCost, add_up
 
 if TYPE_CHECKING:
     from pimsim.engine.memory import Traffic
@@ -73,6 +74,28 @@ def look_up(device: DeviceSpec, where: Coordinates, hit: NDArray[np.bool_] | Non
     from_cache = requests(np.bincount(owner[hit], minlength=len(where.bursts)) * size, device.host)
     from_memory = requests(np.bincount(owner[~hit], minlength=len(where.bursts)) * size, device.host)
     return traffic, int(hit.sum()) * size, waiting(device, from_cache, from_memory)
+
+
+def gather_baseline(item: Gather, device: DeviceSpec, workload: Workload, batch: int, lookups: LookUps) -> Baseline:
+    """Memory clocks of a gather's look-ups by the host of a device: the longest of cache traffic, memory traffic and waiting.
+
+    As for the plain memory (`pimsim.units.plain`), rows are dealt over all channels and arithmetic and dispatch are left out.
+
+    Args:
+        item: The gather.
+        device: The device; its units and mapping do not matter.
+        workload: The gather alone with its index source, for the steady state of the cache.
+        batch: Samples.
+        lookups: The look-ups of the batch.
+    """
+    from pimsim.units.host_cache import warm_hits
+
+    by_host = device.model_copy(update={"mapping": device.mapping.model_copy(update={"tables": "row", "embedding": "host"})})
+    where = place(item.tables, "row", resolve_organisation(device.dram), device.dram.channels).locate(lookups.table, lookups.index)
+    traffic, cached_bytes, waiting_ps = look_up(device, where, warm_hits(by_host, workload, batch).get(item.name))
+    longest = max(float(traffic.latency_ps), cached_bytes * 1000 / device.host.llc_gbps, waiting_ps)
+    clocks = math.ceil(longest / resolve_timing(device.dram)["tCK_ps"])
+    return Baseline("the device's host: rows from its last-level cache or over the interface, look-ups under way limited", clocks)
 
 
 def requests(read_bytes: NDArray[np.int64], host: HostSpec) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pimsim.api import CostCache, load_device, simulate
+from pimsim.api import CostCache, load_device, run_kernel, simulate
 from pimsim.dram.standard import resolve_organisation
 from pimsim.engine.memory import lookups
 from pimsim.graph import Gather, IndexSource, MatMul, Table, Workload
@@ -205,3 +205,14 @@ def test_the_gpu_runs_models_from_its_own_memory() -> None:
     work = model(rows=1_000_000, pooling=80).model_copy(update={"batch": 64})
     assert cost(gpu, work).latency_ps < cost(cpu, work).latency_ps / 5
     assert simulate(gpu, work).bandwidth_gbps["peak"] == pytest.approx(900, rel=0.01)
+
+
+def test_a_kernel_is_compared_with_the_host_and_its_cache_too() -> None:
+    item = model(rows=1_000_000, pooling=40).gathers[0]
+    report = run_kernel(load_device("trim_g"), item, 16, IndexSource(kind="zipf", exponent=1.05))
+    assert report.host_baseline is not None and 0 < report.host_baseline.cycles < report.baseline.cycles
+    without = run_kernel(load_device("trim_g", NO_CACHE | NO_LIMIT), item, 16, IndexSource(kind="zipf", exponent=1.05))
+    assert without.host_baseline is not None and without.host_baseline.cycles == without.baseline.cycles == report.baseline.cycles
+    assert report.to_json()["host_baseline"]["speedup"] == report.host_baseline.cycles / report.cycles
+    dense = run_kernel(load_device("hbm_pim"), MatMul(name="m", out_features=256, in_features=256))
+    assert dense.to_json()["host_baseline"] is None
