@@ -227,6 +227,7 @@ class Aim(Analytic):
         piece = np.minimum(table["columns"], np.floor(table.unit("global_buffer_bytes") / table["burst_bytes"]))
         rows = np.ceil(columns / table["columns"])
         self._check(table, groups * rows, f"gemv of {item.out_features} x {item.in_features}")
+        Channels(table)  # resolves the timing of all devices before they are split
         clocks, counts = np.zeros(len(table)), np.zeros((len(AimCommand), len(table)))
         shape = np.stack([columns, piece, table["columns"], groups == 1], axis=1)
         for one in np.unique(shape, axis=0):
@@ -249,6 +250,7 @@ class Aim(Analytic):
         columns = np.ceil(elements / (table["channels"] * table["groups"] * table.unit("lanes")))
         rows = np.ceil(columns / table["columns"])
         self._check(table, rows, f"mul of {elements} elements")
+        Channels(table)
         clocks, counts = np.zeros(len(table)), np.zeros((len(AimCommand), len(table)))
         last = columns - (rows - 1) * table["columns"]
         shape = np.stack([np.where(rows > 1, table["columns"], last), last], axis=1).astype(np.int64)

@@ -172,15 +172,16 @@ class Stations:
 
 def stations(table: DeviceTable, load: Load) -> Stations:
     """The stations of reads that end at the host."""
-    k, miss, gap = load.bursts, load.misses, table["gap"]
-    held = table["rcd"] + (k - 1) * gap + table["rtp"] + table["rp"]
+    k, gap, again = load.bursts, table["gap"], reopened(table, load)
+    miss, opens = load.misses * again, load.opens * again[:, None]
+    held = table["rcd"] + (k / again - 1) * gap + table["rtp"] + table["rp"]
     row, column = table["row_slots"] * miss, table["column_slots"] * k
     groups, ranks = table["groups"], table["ranks"]
     return Stations(
         window=table["window"],
         entries=k,
-        bank=load.opens * np.maximum(table["rc"], held)[:, None] + (1 - load.opens) * (k * gap)[:, None],
-        row=np.maximum(table["rc"], held),
+        bank=opens * np.maximum(table["rc"], held)[:, None] + (1 - load.opens) * (k * gap)[:, None],
+        row=again * np.maximum(table["rc"], held),
         activate=table["activate"] * miss,
         opening=table["rcd"] * miss,
         closing=table["rp"] * miss,
@@ -191,6 +192,18 @@ def stations(table: DeviceTable, load: Load) -> Stations:
         slots=np.where(table["dual"] > 0, np.maximum(row, column), row + column),
         buses=np.ones((len(table), 1)),
     )
+
+
+def reopened(table: DeviceTable, load: Load) -> Array:
+    """Times that a look-up opens its row, (n,): more than once where bursts come further apart than a read holds up a precharge.
+
+    Then a request to another row of the bank that waits in the window closes the row as soon as nRAS has passed.
+    """
+    within = 1 + np.floor(np.maximum(table["ras"] - table["rcd"], 0) / table["gap"])
+    among = np.maximum(table["window"] / load.bursts, 1)
+    waits = (load.shares * (1 - (1 - load.shares) ** among[:, None])).sum(axis=1)
+    again: Array = np.where(table["gap"] > table["rtp"], (np.ceil(load.bursts / within) - 1) * waits, 0)
+    return 1 + again
 
 
 def throughput(load: Load, at: Stations) -> Array:

@@ -22,7 +22,7 @@ from pimsim.analytic.cost import Costs, added
 from pimsim.analytic.host import lookups, roofline
 from pimsim.analytic.memory import energy as memory_energy
 from pimsim.analytic.memory import stream
-from pimsim.analytic.near_bank_program import ACT, RD, WR, Segments
+from pimsim.analytic.near_bank_program import ACT, PRE, RD, WR, Segments
 from pimsim.analytic.table import DeviceTable
 from pimsim.analytic.trace import Trace
 from pimsim.analytic.unit import Analytic
@@ -251,6 +251,7 @@ class NearBank(Analytic):
             ],
             axis=1,
         ).astype(np.int64)
+        Segments(table, gap)  # resolves the timing of all devices before they are split
         clocks, data = np.zeros(count), {command: np.zeros(count) for command in (ACT, RD, WR)}
         for one in np.unique(shape, axis=0):
             index = np.flatnonzero((shape == one).all(axis=1))
@@ -303,6 +304,7 @@ class NearBank(Analytic):
             table["ranks"],
         ]
         shape = np.stack(fields, axis=1).astype(np.int64)
+        Segments(table, gap)  # resolves the timing of all devices before they are split
         clocks, data = np.zeros(count), {name: np.zeros(count) for name in ("ACT", "RD", "WR")}
         for one in np.unique(shape, axis=0):
             index = np.flatnonzero((shape == one).all(axis=1))
@@ -338,11 +340,10 @@ class NearBank(Analytic):
         else:
             switch = Segments(table, table["gap"])
             for _ in range(2):
-                switch.rows[0] = None
                 switch.run(WR, 0, REGISTER_ROW, 1)
-                switch.last[0, 1] = switch.clock + switch.after[WR, 1]  # type: ignore[index]
+                switch.clock = switch.close(0)
             waves = np.ceil(of["busiest"] / table.unit("accumulators"))
-            time = inside.latency_ps + switch.clock * table["tck_ps"] * waves
+            time = inside.latency_ps + (switch.clock + 1) * table["tck_ps"] * waves
             counts = dict(inside.commands)
             energy = {part: value for part, value in inside.energy_pj.items() if part != "dram_read"}
             energy["pim_column"] = of["bursts"] * table["burst_bytes"] * 8 * table.unit("column_read_pj_per_bit")
@@ -365,19 +366,21 @@ class NearBank(Analytic):
         return found
 
     def _striped(self, item: Gather, table: DeviceTable, of: dict[str, Array]) -> Array:
-        """Clocks of the busiest channel's lock-step reads, mode switches included."""
+        """Clocks of the busiest channel's lock-step reads, mode switches included, every command in order.
+
+        The next row opens before the present one is read, but its bank can only be closed after the reads before: (k - 1) columns,
+        read to precharge, precharge to activation, and one clock to the next column.
+        """
         gap = np.maximum.reduce([self._gap(table, t.bits) for t in item.tables])
-        k = of["k"]
-        channel = Segments(table, gap)
-        enter(channel, table.devices[0], 4)
-        for _ in range(2):
-            channel.run(WR, 0, REGISTER_ROW, 1)
-        leave(channel, table.devices[0])
-        frame = done(channel, table)
-        alternating = np.maximum(k * gap, (table["rp"] + table["rcd"] + np.maximum(table["rtp"], table["ras"] - table["rcd"])) / 2)
-        same = np.maximum(table["rc"], table["rcd"] + (k - 1) * gap + table["rtp"] + table["rp"])
+        after, k = Segments(table, gap).after, of["k"]
+        written, closed, opened = after[WR, PRE], after[PRE, ACT], after[ACT, WR] + 1
+        park = (table["banks"] - 1) * table["activate_rank"] + table["ras"] + 1
+        frame = 2 * park + 3 * table["activate_rank"] + 2 * gap + 4 * written + 3 * closed + 5 * opened
+        results = closed + opened + written + of["write_backs"] * gap
+        alternating = np.maximum((k - 1) * gap + after[RD, PRE] + closed + 1, after[ACT, ACT] / 2)
+        same = np.maximum(after[ACT, ACT], table["rcd"] + (k - 1) * gap + after[RD, PRE] + closed)
         each = of["hits"] * k * gap + (1 - of["hits"]) * (of["same"] * same + (1 - of["same"]) * alternating)
-        return frame + of["channel"] * each + of["write_backs"] * gap
+        return frame + results + table["rcd"] + of["channel"] * each + table["read"]
 
 
 def _count(unit: Any, item: Gather, device: DeviceSpec, trace: Trace) -> dict[str, float]:

@@ -11,12 +11,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pimsim.analytic.table import DeviceTable, spacing
+from pimsim.analytic.table import COMMANDS, DeviceTable, spacings
 from pimsim.dram.standard import Command
 
 Array = NDArray[np.float64]
 ACT, PRE, RD, WR = Command.ACT, Command.PRE, Command.RD, Command.WR
-SAME = ("channel", "rank", "bankgroup", "bank")
 NEVER = -1e9
 
 
@@ -29,12 +28,15 @@ class Segments:
     """
 
     def __init__(self, table: DeviceTable, gap: Array) -> None:
-        def column(before: Command, after: Command, levels: tuple[str, ...] = SAME) -> Array:
-            name = f"spacing.{before.name}.{after.name}.{len(levels)}"
-            return table.keep(name, lambda: np.array([spacing(d.dram, before, after, levels) for d in table.devices], float))
+        def make() -> Array:
+            return np.array([[[spacings(d.dram)[a, b] for d in table.devices] for b in COMMANDS] for a in COMMANDS], float)
 
-        self.after = {(a, b): column(a, b) for a in (ACT, PRE, RD, WR) for b in (ACT, PRE, RD, WR)}
-        self.between = np.maximum(column(ACT, ACT, SAME[:2]), table["activate_rank"])
+        def across() -> Array:
+            return np.array([spacings(d.dram, across=True)[ACT, ACT] for d in table.devices], float)
+
+        after = table.keep("spacings", make)
+        self.after = {(a, b): after[i, j] for i, a in enumerate(COMMANDS) for j, b in enumerate(COMMANDS)}
+        self.between = np.maximum(table.keep("spacings.across", across), table["activate_rank"])
         self.table, self.gap, count = table, gap, len(table)
         self.rows: dict[int, int | None] = {}
         self.last: dict[tuple[int, Command], Array] = {}

@@ -35,15 +35,24 @@ LIMITS = ("row reads of the busiest rank", "instructions", "adders", "partial su
 
 
 @dataclass(frozen=True)
+class Served:
+    """Reads of one rank: how many, `shares`, `opens` and `tails` as in `pimsim.analytic.memory.Load`, and the share of each reducer."""
+
+    reads: int
+    shares: Array
+    opens: Array
+    tails: Array
+    reducers: Array
+
+
+@dataclass(frozen=True)
 class Work:
     """What one gather asks of a device, counted.
 
     Attributes:
         sent: Instructions on the busiest channel, and for the busiest rank.
-        reads: Reads of the busiest rank that its DRAM serves (bursts, or whole rows where the data end in the DRAM).
-        piece: Bursts of one of them.
-        load: Loads of that rank's banks.
-        reducers: (reducers,) share of its reads at each.
+        ranks: Two ranks that may be the slowest.
+        piece: Bursts of one read (more than one where the data end in the DRAM).
         adder: Bursts that the busiest adder takes, cache hits included, and those of one look-up.
         partial: Bursts of partial sums of the busiest rank, and of its last sum.
         result: Bursts of sums of the busiest channel, and of its last one.
@@ -52,10 +61,8 @@ class Work:
     """
 
     sent: tuple[int, int]
-    reads: int
+    ranks: tuple[Served, Served]
     piece: int
-    load: tuple[Array, Array, Array]
-    reducers: Array
     adder: tuple[int, float]
     partial: tuple[int, int]
     result: tuple[int, int]
@@ -82,14 +89,11 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
     channel = dimms[1] * unit.ranks_per_dimm // ranks
     adders = np.bincount(reducer, reads.bursts)
     elements = float(dims[reads.bag % len(dims)].sum() + (dims[bags[0] % len(dims)].sum() if unit.reads_end_at != "rank" else 0))
-    served, load, opens = _rank(parts, hit, organisation, device.dram.controller.read_queue * ranks * organisation.channels)
-    each = np.bincount(served // (organisation.banks // ranks // per), minlength=per) if len(served) else np.ones(per)
+    served, opens = _ranks(parts, hit, organisation, device.dram.controller.read_queue, per)
     return Work(
         sent=(int(np.bincount(reads.rank // ranks).max()), int(np.bincount(reads.rank).max())),
-        reads=len(served),
+        ranks=served,
         piece=piece,
-        load=load,
-        reducers=each / each.sum(),
         adder=(int(adders.max()), float(reads.bursts.mean())),
         partial=(int(partial.max()), int(sums.max()) if unit.reads_end_at != "rank" else 0),
         result=(int(np.bincount(channel, size).max()), int(size.max())),
@@ -107,21 +111,28 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
     )
 
 
-def _rank(
-    parts: Reads, hit: NDArray[np.bool_], organisation: Organisation, reach: int
-) -> tuple[NDArray[np.int64], tuple[Array, Array, Array], float]:
-    """Banks of the busiest rank's reads, their loads (shares, opens, tails), and rows opened in all ranks."""
+def _ranks(parts: Reads, hit: NDArray[np.bool_], organisation: Organisation, window: int, per: int) -> tuple[tuple[Served, Served], float]:
+    """Reads of the rank with the most of them and of that whose banks open the most rows; rows opened in all ranks."""
     banks = organisation.banks // organisation.ranks
     missed = np.flatnonzero(~hit)
     if not len(missed):
-        return missed, (np.zeros(banks), np.zeros(banks), np.full(DEPTH, -1.0)), 0.0
-    number = parts.rank[missed] * banks + parts.bank[missed]
-    opens = ~hits(number, parts.row[missed], reach)
-    busiest = int(np.bincount(parts.rank[missed]).argmax())
-    mine = parts.rank[missed] == busiest
-    bank, size = parts.bank[missed][mine], np.bincount(parts.bank[missed][mine], minlength=banks)
-    load = (size / len(bank), np.bincount(bank, opens[mine], banks) / np.maximum(size, 1), tails(bank, opens[mine]))
-    return bank, load, float(opens.sum())
+        none = Served(0, np.zeros(banks), np.zeros(banks), np.full(DEPTH, -1.0), np.ones(per) / per)
+        return (none, none), 0.0
+    rank = parts.rank[missed]
+    number = rank * banks + parts.bank[missed]
+    opens = ~hits(number, parts.row[missed], window * len(np.unique(rank)))
+    busiest, longest = int(np.bincount(rank).argmax()), int(np.bincount(number, opens).argmax()) // banks
+
+    def of(one: int) -> Served:
+        mine = rank == one
+        bank = parts.bank[missed][mine]
+        size = np.bincount(bank, minlength=banks)
+        reducers = np.bincount(bank // (banks // per), minlength=per) / len(bank)
+        opening = np.bincount(bank, opens[mine], banks) / np.maximum(size, 1)
+        return Served(len(bank), size / len(bank), opening, tails(bank, opens[mine]), reducers)
+
+    first = of(busiest)
+    return (first, first if longest == busiest else of(longest)), float(opens.sum())
 
 
 COUNTED_BY = ("kind", "ranks_per_dimm", "level", "hot_share", "rank_cache_bytes", "rank_cache_ways", "locality_lookups", "table_aware")
@@ -198,14 +209,17 @@ class NearRank(Analytic):
         }
 
     def _read_clocks(self, table: DeviceTable, work: list[Work]) -> Array:
-        """Clocks of the reads of each device's busiest rank, refresh left out."""
-        reads = np.array([each.reads for each in work], float)
-        shares, opens = (_padded([each.load[part] for each in work]) for part in range(2))
-        load = Load(reads, np.ones(len(work)), shares, opens, np.stack([each.load[2] for each in work]))
-        buses = _padded([each.reducers for each in work])
+        """Clocks of the reads of each device's slowest rank, refresh left out."""
         piece = np.array([each.piece for each in work], float)
         inside = np.array([getattr(device.unit, "reads_end_at", "rank") != "rank" for device in table.devices])
-        return lookup_clocks(table, load, stations(table, load, buses, piece, inside))
+        clocks = np.zeros(len(work))
+        for which in range(2):
+            ranks = [each.ranks[which] for each in work]
+            shares, opens, buses = (_padded([getattr(rank, name) for rank in ranks]) for name in ("shares", "opens", "reducers"))
+            reads = np.array([rank.reads for rank in ranks], float)
+            load = Load(reads, np.ones(len(work)), shares, opens, np.stack([rank.tails for rank in ranks]))
+            clocks = np.maximum(clocks, lookup_clocks(table, load, stations(table, load, buses, piece, inside)))
+        return clocks
 
     def _energy(self, table: DeviceTable, of: dict[str, Array], end_to_end: bool) -> dict[str, Array]:
         bits, each = table["burst_bytes"] * 8, np.nan_to_num(table.unit("activate_pj"), nan=-1.0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pimsim.dram.standard import Command, common_timing, evaluate, resolve_organisation, standard_of
 from pimsim.energy.dram import command_energy_pj
+from pimsim.errors import ConfigError
 from pimsim.mapping.address import map_of
 from pimsim.spec.device import DeviceSpec
 from pimsim.spec.dram import DramSpec
@@ -19,19 +20,22 @@ from pimsim.spec.dram import DramSpec
 Array = NDArray[np.float64]
 
 
-def spacing(dram: DramSpec, before: Command, after: Command, levels: tuple[str, ...] = ("channel", "rank", "bankgroup", "bank")) -> int:
-    """Least clocks between two commands that share the nodes of some levels, windows left out."""
+COMMANDS = (Command.ACT, Command.PRE, Command.RD, Command.WR)
+
+
+@lru_cache(maxsize=1 << 16)
+def spacings(dram: DramSpec, across: bool = False) -> dict[tuple[Command, Command], int]:
+    """Least clocks between two commands of one bank, windows left out; `across` banks: of one rank but different bank groups."""
     timing = common_timing(dram)
-    found = [
-        evaluate(constraint.latency, timing)
-        for constraint in standard_of(dram).constraints
-        if before in constraint.preceding
-        and after in constraint.following
-        and constraint.level in levels
-        and constraint.window == 1
-        and not constraint.sibling
-    ]
-    return max([1, *found])
+    found = {(before, after): 1 for before in COMMANDS for after in COMMANDS}
+    for constraint in standard_of(dram).constraints:
+        if constraint.window > 1 or constraint.sibling or (across and constraint.level not in ("channel", "rank")):
+            continue
+        pairs = [(before, after) for before in constraint.preceding for after in constraint.following if (before, after) in found]
+        clocks = evaluate(constraint.latency, timing) if pairs else 0
+        for pair in pairs:
+            found[pair] = max(found[pair], clocks)
+    return found
 
 
 @lru_cache(maxsize=1 << 16)
@@ -70,7 +74,7 @@ def memory_facts(dram: DramSpec) -> dict[str, float]:
         "gap": gap,
         "rcd": timing["nRCD"],
         "rp": timing["nRP"],
-        "rtp": spacing(dram, Command.RD, Command.PRE),
+        "rtp": spacings(dram)[Command.RD, Command.PRE],
         "ras": timing["nRAS"],
         "rc": max(timing["nRC"], timing["nRAS"] + timing["nRP"]),
         "activate": activate / (1 if spans_ranks else organisation.ranks),
@@ -148,7 +152,13 @@ class DeviceTable:
 
     @classmethod
     def of(cls, devices: Sequence[DeviceSpec]) -> DeviceTable:
-        """Resolves every device once."""
+        """Resolves every device once.
+
+        Raises:
+            ConfigError: a device with an interconnect, which closed forms do not know.
+        """
+        if any(device.interconnect is not None for device in devices):
+            raise ConfigError("interconnect: closed forms do not know it (allowed: --fidelity event)")
         rows = [memory_facts(device.dram) | _host_facts(device) for device in devices]
         return cls(tuple(devices), {name: np.array([row[name] for row in rows], float) for name in rows[0]} if rows else {})
 
