@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
 
@@ -13,6 +13,7 @@ from pimsim.discovery import implementations
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.base import Sourced, Spec, validate
 from pimsim.spec.dram import DramSpec
+from pimsim.spec.interconnect import InterconnectSpec
 from pimsim.spec.operating import ScaledLogic
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 class UnitSpec(Sourced, ABC):
     """Base of the specs of compute units beside the memory; the subclasses live in `pimsim/units/<kind>.py`."""
 
+    ON_DIE_NETWORK: ClassVar[bool] = False
+    """True for units whose inputs and results go over `interconnect`."""
     kind: str
     """File name in `pimsim/units/`."""
 
@@ -151,6 +154,8 @@ class DeviceSpec(Spec):
     dram: DramSpec
     unit: SerializeAsAny[UnitSpec] | None = None
     """Compute units beside the memory."""
+    interconnect: InterconnectSpec | None = None
+    """Network on the memory's die between a channel's interface and its units; none: its time and energy are in the other numbers."""
     host: HostSpec
     """The processor; a device file may name a file of `configs/hosts/` instead."""
     mapping: MappingSpec = MappingSpec()
@@ -189,7 +194,7 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
         configs.set_dotted(tree, key, value)
         _read_host(tree)
         section, _, field = key.rpartition(".")
-        if isinstance(value, int | float) and section in {"dram", "unit", "host"}:
+        if isinstance(value, int | float) and section in {"dram", "unit", "host", "interconnect"}:
             sources = tree[section].setdefault("source", {})
             if isinstance(sources, dict):
                 sources[field] = "override"
@@ -197,6 +202,9 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     device = validate(DeviceSpec, tree, where)
     if device.unit is None and "pim" in (device.mapping.embedding, device.mapping.matmul):
         raise ConfigError(f"{where}: mapping: 'pim' needs a `unit` section")
+    if device.interconnect is not None and (device.unit is None or not device.unit.ON_DIE_NETWORK):
+        kind = "none" if device.unit is None else device.unit.kind
+        raise ConfigError(f"{where}: interconnect: needs units that use it, beside the banks (unit: {kind}; allowed: near_bank)")
     try:
         return at_operating_point(device)
     except ConfigError as error:

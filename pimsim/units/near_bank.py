@@ -20,7 +20,7 @@ integers, an instruction memory that overflows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ from pimsim.units.near_bank_gather import Gathered, gather_banks, gather_striped
 
 if TYPE_CHECKING:
     from pimsim.engine.fenced import AllBankMode, Served
+    from pimsim.engine.interconnect import Carried
     from pimsim.engine.memory import Traffic
     from pimsim.engine.pim_requests import MatVec
 
@@ -47,6 +48,7 @@ HBM2_CHANNEL = Organisation(4096, 64, 64, bankgroups=4, banks_per_group=4, rows=
 class NearBankSpec(ScaledLogic, UnitSpec):
     """SIMD units, one per group of banks."""
 
+    ON_DIE_NETWORK: ClassVar[bool] = True
     kind: Literal["near_bank"]
     units_per_channel: PositiveInt
     """Units in one channel (pseudo-channel); they share its banks evenly."""
@@ -160,7 +162,9 @@ class NearBankSpec(ScaledLogic, UnitSpec):
         run = self._serve_matvec(item, share, device)
         energy = {part: pj * channels for part, pj in self.command_energy(device, run.counts, run.array).items()}
         energy["pim_mac"] = item.macs * batch * self.mac_pj(item.weight_bits)
-        cycles = run.cycles
+        inputs = self._broadcast(run, device)
+        energy = add_up(energy, {part: pj * channels for part, pj in inputs.energy_pj.items()})
+        cycles = run.cycles + _clocks(inputs.extra_ps, device)
         if end_to_end:
             back, host = self._read_results(item, share, batch * item.vectors, channels, device)
             cycles += _clocks(back.latency_ps + host.latency_ps, device)
@@ -169,6 +173,7 @@ class NearBankSpec(ScaledLogic, UnitSpec):
 
     def _run_elementwise(self, item: Elementwise, device: DeviceSpec, batch: int, end_to_end: bool) -> KernelRun:
         from pimsim.engine.fenced import serve
+        from pimsim.engine.interconnect import collected
         from pimsim.engine.memory import stream
         from pimsim.engine.pim_requests import elementwise
 
@@ -189,6 +194,7 @@ class NearBankSpec(ScaledLogic, UnitSpec):
         cycles = run.cycles
         if end_to_end:
             back = stream(dram, item.output_bytes * batch)
+            back = collected(back, device.interconnect, self.units_per_channel, back.bytes * 8 // dram.channels)
             cycles, energy = cycles + _clocks(back.latency_ps, device), add_up(energy, back.energy_pj)
         return KernelRun(cycles, run.counts, energy, "all-bank column commands and turns between reads and writes")
 
@@ -230,14 +236,15 @@ class NearBankSpec(ScaledLogic, UnitSpec):
         vectors = batch * item.vectors
         together, share = self.share(item, vectors, device)
         run = self._serve_matvec(item, share, device)
+        inputs = self._broadcast(run, device)
         back, host = self._read_results(item, share, vectors, together, device)
         scale = together * vectors / share.items  # channel-shares of work: `together` channels for each vector
-        channel = add_up(self.command_energy(device, run.counts, run.array), back.energy_pj)
+        channel = add_up(self.command_energy(device, run.counts, run.array), inputs.energy_pj, back.energy_pj)
         outside = {name: run.counts.get(name, 0) - run.array.get(name, 0) for name in ("RD", "WR")}
         moved = back.bytes + sum(outside.values()) * resolve_organisation(dram).burst_bytes
         return OperatorCost(
             unit="pim",
-            latency_ps=run.cycles * timing["tCK_ps"] + back.latency_ps + host.latency_ps,
+            latency_ps=run.cycles * timing["tCK_ps"] + inputs.extra_ps + back.latency_ps + host.latency_ps,
             resources=(MEMORY,),
             energy_pj=add_up(
                 {part: value * scale for part, value in channel.items()},
@@ -264,12 +271,22 @@ class NearBankSpec(ScaledLogic, UnitSpec):
         mode = self.all_bank_mode(item.weight_bits, device)
         return serve(device.dram, matvec(share, resolve_organisation(device.dram), mode), mode, self.idle_ranks, self.refresh_yields)
 
+    def _broadcast(self, run: Served, device: DeviceSpec) -> Carried:
+        """The way of one channel's inputs, programs and mode switches from its port to all of its units."""
+        from pimsim.engine.interconnect import carry
+
+        timing = common_timing(device.dram)
+        writes = run.counts.get("WR", 0) - run.array.get("WR", 0)
+        bits, beside = writes * resolve_organisation(device.dram).burst_bytes * 8, writes * timing["nCCDL"] * timing["tCK_ps"]
+        return carry(device.interconnect, self.units_per_channel, bits, beside, broadcast=True)
+
     def _matvec_limit(self, item: MatMul, share: MatVec, run: Served, device: DeviceSpec) -> str:
         gap = self.column_gap(item.weight_bits, resolve_organisation(device.dram), common_timing(device.dram))
         return "all-bank column commands" if share.weight_columns * gap * 2 > run.cycles else "mode switches and row openings"
 
     def _read_results(self, item: MatMul, share: MatVec, vectors: int, together: int, device: DeviceSpec) -> tuple[Traffic, OperatorCost]:
         """Traffic of one channel's results, and the host's sums over lanes."""
+        from pimsim.engine.interconnect import collected
         from pimsim.engine.memory import stream
         from pimsim.units.host import roofline
 
@@ -277,6 +294,7 @@ class NearBankSpec(ScaledLogic, UnitSpec):
         per_unit = -(-item.out_features // (together * self.units_per_channel))
         bursts = self.result_bursts(per_unit, organisation) * self.units_per_channel * share.items
         back = stream(device.dram.model_copy(update={"channels": 1}), bursts * organisation.burst_bytes)
+        back = collected(back, device.interconnect, self.units_per_channel, back.bytes * 8)
         lanes = 1 if self.lane_reduction else self.elements_per_burst(max(item.weight_bits, 8), organisation)
         return back, roofline(device, item.out_features * vectors * (lanes - 1), bursts * together * organisation.burst_bytes)
 

@@ -66,7 +66,8 @@ def gather_banks(unit: NearBankSpec, item: Gather, device: DeviceSpec, where: Co
     waves = int(-(-per_unit.max(initial=0) // unit.accumulators))
     switch = commands([(ACT, 0, REGISTER_ROW), (WR, 0, REGISTER_ROW), (PRE, 0, REGISTER_ROW)] * 2)
     switching = issue_stream(dram.model_copy(update={"channels": 1}), switch).cycles * timing["tCK_ps"] * waves
-    back, host = _read_back(item, device, per_unit.reshape(dram.channels, -1).sum(axis=1), len(pairs[0]) - len(np.unique(bag)))
+    read, extra = per_unit.reshape(dram.channels, -1).sum(axis=1), len(pairs[0]) - len(np.unique(bag))
+    back, host = _read_back(item, device, read, extra, unit.units_per_channel)
     energy = dict(inside.energy_pj)
     energy.pop("dram_read", None)
     energy["pim_column"] = int(where.bursts.sum()) * organisation.burst_bytes * 8 * unit.column_read_pj_per_bit
@@ -103,7 +104,7 @@ def gather_striped(unit: NearBankSpec, item: Gather, device: DeviceSpec, where: 
         energy = add_up(energy, _program_energy(unit, program, device, organisation))
         read[channel] = write_backs * unit.units_per_channel
         partials += len(bags)
-    back, host = _read_back(item, device, read, partials - len(np.unique(bag)))
+    back, host = _read_back(item, device, read, partials - len(np.unique(bag)), unit.units_per_channel)
     energy["pim_mac"] = _add_pj(unit, item, bag)
     return Gathered(cycles * timing["tCK_ps"], counts, busiest, energy, back, host, "all-bank row openings")
 
@@ -124,8 +125,9 @@ def _partial_bursts(item: Gather, organisation: Organisation, pieces: int = 1) -
     return np.array([-(-size // organisation.burst_bytes) for size in sizes], np.int64)
 
 
-def _read_back(item: Gather, device: DeviceSpec, bursts: IntArray, extra_partials: int) -> tuple[Traffic, OperatorCost]:
-    """Traffic of reading partial sums (bursts in each channel; the busiest sets the time) and the host's additions."""
+def _read_back(item: Gather, device: DeviceSpec, bursts: IntArray, extra_partials: int, nodes: int) -> tuple[Traffic, OperatorCost]:
+    """Traffic of reading partial sums from `nodes` units a channel (bursts in each; the busiest sets the time), the host's additions."""
+    from pimsim.engine.interconnect import collected
     from pimsim.engine.memory import command_energy, stream
     from pimsim.units.host import roofline
 
@@ -134,6 +136,7 @@ def _read_back(item: Gather, device: DeviceSpec, bursts: IntArray, extra_partial
     busiest = stream(dram.model_copy(update={"channels": 1}), int(bursts.max(initial=0)) * size)
     counts = {name: round(count * total / max(int(bursts.max(initial=0)), 1)) for name, count in busiest.commands.items()}
     traffic = replace(busiest, bytes=total * size, commands=counts, energy_pj=command_energy(dram, counts, total * size * 8))
+    traffic = collected(traffic, device.interconnect, nodes, int(bursts.max(initial=0)) * size * 8)
     widest = max(table.dim for table in item.tables)
     return traffic, roofline(device, extra_partials * widest, total * size)
 
