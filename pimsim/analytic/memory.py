@@ -101,12 +101,16 @@ def stream(table: DeviceTable, size_bytes: Array | float, channels: Array | floa
 
 def energy(table: DeviceTable, commands: dict[str, Array], bursts: Array | float) -> dict[str, Array]:
     """Dynamic energy of commands and of bursts that cross the interface; interface energy is 0 where the device gives none."""
-    none = np.zeros(len(table))
     io = table["io_pj"]
+
+    def of(command: str, each: Array) -> Array:
+        count = commands.get(command, np.zeros(len(table)))
+        return np.where(count > 0, count * each, 0.0)  # no command costs nothing, even where its energy is not known
+
     return {
-        "dram_activate": commands.get("ACT", none) * table["act_pj"],
-        "dram_read": commands.get("RD", none) * table["rd_pj"],
-        "dram_write": commands.get("WR", none) * table["wr_pj"],
+        "dram_activate": of("ACT", table["act_pj"]),
+        "dram_read": of("RD", table["rd_pj"]),
+        "dram_write": of("WR", table["wr_pj"]),
         "dram_io": np.where(np.isnan(io), 0.0, bursts * table["burst_bytes"] * 8 * np.nan_to_num(io)),
     }
 
