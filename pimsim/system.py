@@ -30,6 +30,7 @@ from pimsim.graph import Workload
 from pimsim.report import OperatorRow, Report, SystemReport
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.cost import HOST, MEMORY, add_up
+from pimsim.units.host_cache import caches_rows
 
 WARM_UP = 0.1
 
@@ -107,13 +108,14 @@ def busy_ps(served: Served, costs: Costs, window: Window) -> dict[str, int]:
 def beside(device: DeviceSpec, loads: Sequence[Load], number: int) -> DeviceSpec:
     """The device as one model finds it: others' weights lie in the last-level cache too, others' rows in its part for embeddings."""
     host = device.host
-    others = [item for n, load in enumerate(loads) if n != number for item in load.workload.operators if not on_pim(item, device)]
-    gathering = sum(bool(load.workload.gathers) for load in loads) if device.mapping.embedding == "host" else 0
-    rows = host.llc_embedding_share * host.llc_bytes / max(gathering, 1)
-    weights = max((1 - host.llc_embedding_share) * host.llc_bytes - sum(item.weight_bytes for item in others), 1)
     if len(loads) == 1:
         return device
-    left = {"llc_bytes": round(rows + weights), "llc_embedding_share": rows / (rows + weights)}
+    others = [item for n, load in enumerate(loads) if n != number for item in load.workload.operators if not on_pim(item, device)]
+    gathering = sum(caches_rows(device, load.workload) for load in loads)
+    rows = host.llc_embedding_share * host.llc_bytes if gathering else 0.0
+    weights = max(host.llc_bytes - rows - sum(item.weight_bytes for item in others), 1.0)
+    mine = rows / gathering if caches_rows(device, loads[number].workload) else 0.0
+    left = {"llc_bytes": max(int(mine + weights), 1), "llc_embedding_share": mine / (mine + weights)}
     return device.model_copy(update={"host": host.model_copy(update=left)})
 
 
