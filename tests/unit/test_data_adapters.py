@@ -11,8 +11,11 @@ from pimsim.errors import ConfigError, DataError
 from workloads.data import open_dataset
 from workloads.data.adapters.base import adapter
 from workloads.data.adapters.criteo import DENSE, SPARSE
+from workloads.data.click_log import log_scaled
+from workloads.data.encoding import Modulo, Numbering, Vocabulary
+from workloads.data.parse_kernel import MISSING
 from workloads.data.prepare import prepare
-from workloads.data.vocabulary import build_ids, log_dense, stratified_split
+from workloads.data.split import stratified_folds, stratified_split, temporal_split
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pa = pytest.importorskip("pyarrow")
@@ -83,31 +86,65 @@ def test_criteo_rank_keeps_global_ids_when_asked(monkeypatch):
     assert max(int(dataset.split(n).sparse[:, 2].max()) for n in ("train", "valid")) < 10_128_201
 
 
-def test_stratified_split_is_deterministic_and_covers_all_rows():
-    label = (np.random.default_rng(0).random(1003) < 0.2).astype(np.int64)
-    first, again, other = stratified_split(label), stratified_split(label), stratified_split(label, seed=1)
-    for name in first:
-        np.testing.assert_array_equal(first[name], again[name])
-    assert not np.array_equal(first["valid"], other["valid"])
-    np.testing.assert_array_equal(np.sort(np.concatenate(list(first.values()))), np.arange(1003))
-    for rows in first.values():
-        assert label[rows].mean() == pytest.approx(label.mean(), abs=0.01)
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("rows", [101, 1003, 20_000])
+def test_stratified_split_is_scikit_learns(rows, first):
+    from sklearn.model_selection import StratifiedKFold
+
+    label = (np.random.default_rng(rows).random(rows) < 0.2).astype(np.int64)
+    label[0] = first
+    folds = np.empty(rows, np.int64)
+    for i, (_, test) in enumerate(StratifiedKFold(10, shuffle=True, random_state=2018).split(label, label)):
+        folds[test] = i
+    np.testing.assert_array_equal(stratified_folds(label), folds)
+    np.testing.assert_array_equal(stratified_split(label), np.array([0] * 8 + [1, 2])[folds])
+    assert not np.array_equal(stratified_folds(label, seed=1), folds)
+
+
+def test_a_class_without_ten_rows_cannot_be_split():
     with pytest.raises(DataError, match="ten rows of each class at least, found 1003 and 0"):
         stratified_split(np.zeros(1003, np.int64))
 
 
+def test_temporal_split_never_looks_ahead():
+    time = np.random.default_rng(0).integers(0, 240, 5000)
+    split = temporal_split(time)
+    assert time[split == 0].max() < time[split == 1].min() and time[split == 1].max() < time[split == 2].min()
+    np.testing.assert_allclose(np.bincount(split) / 5000, [0.8, 0.1, 0.1], atol=0.01)
+    with pytest.raises(DataError, match="no rows are left for train: too few different times"):
+        temporal_split(np.zeros(100, np.int64))
+
+
 def test_ids_by_frequency_in_training_rows_only():
-    column = pa.chunked_array([["b", "a", "a", None, "b"], ["c", None, "z", "z", "z"]])
-    ids, cardinality = build_ids(column, train=np.arange(7), min_count=2)
-    assert cardinality == 4  # out of vocabulary, then "", "a", "b" (two each, by text); c once; z in no training row
-    assert ids.tolist() == [3, 2, 2, 1, 3, 0, 1, 0, 0, 0]
-    numbers, _ = build_ids(pa.chunked_array([[5, 5, 7]]), train=np.arange(3), min_count=1)
-    assert numbers.tolist() == [1, 1, 2]
+    keys = np.array([7, 5, 5, MISSING, 7, 9, MISSING, 8, 8, 8])
+    numbering = Numbering()
+    codes = numbering.codes(keys, np.arange(10) < 7)
+    ids, cardinality, _ = Vocabulary(2).ids("x", numbering.values, numbering.counts)
+    assert cardinality == 4  # out of vocabulary, then missing, 5, 7 (two each, by key); 9 once; 8 in no training row
+    assert ids[codes].tolist() == [3, 2, 2, 1, 3, 0, 1, 0, 0, 0]
+
+
+def test_values_are_numbered_whatever_their_count():
+    rng = np.random.default_rng(0)
+    keys = rng.integers(-(2**62), 2**62, 60_000)[rng.integers(0, 60_000, 150_000)]
+    train = rng.random(150_000) < 0.5
+    numbering = Numbering()
+    codes = np.concatenate([numbering.codes(keys[i : i + 40_000], train[i : i + 40_000]) for i in range(0, 150_000, 40_000)])
+    np.testing.assert_array_equal(numbering.values[codes], keys)
+    assert len(numbering.values) == len(np.unique(keys)) > 2**15
+    np.testing.assert_array_equal(numbering.counts, np.bincount(codes[train], minlength=len(numbering.values)))
+
+
+def test_the_papers_hashing_and_its_collisions():
+    values = np.array([MISSING, 0, 1, 9, 10, 0xFFFFFFFF])
+    ids, rows, facts = Modulo(10).ids("x", values, np.array([5, 1, 2, 3, 4, 0]))
+    assert rows == 10 and ids.tolist() == [0, 1, 2, 1, 2, 0xFFFFFFFF % 9 + 1]  # x.fmod(rows - 1) + 1, missing: fmod(-1) + 1
+    assert facts["collisions"] == {"values": 5, "rows": 10, "used_rows": 3, "values_sharing": 4, "lookups_sharing": 1.0}
 
 
 def test_dense_values_are_log_scaled():
-    values = log_dense(pa.chunked_array([pa.array([0, 1, -3, None, 99], pa.int32())]))
-    np.testing.assert_allclose(values, np.log1p([0, 1, 0, 0, 99]), rtol=1e-6)
+    values = log_scaled([np.array([0, 1, -3, np.nan, 99])], 5)
+    np.testing.assert_allclose(values[:, 0], np.log1p([0, 1, 0, 0, 99]), rtol=1e-6)
     assert values.dtype == np.float32
 
 
@@ -134,14 +171,14 @@ def test_criteo_reads_its_raw_text(tmp_path, monkeypatch):
 
 def test_broken_raw_files_are_one_line(tmp_path):
     _criteo_text(tmp_path / "train.txt", 50, broken="1\t2\t3\n")
-    with pytest.raises(DataError, match=r"train\.txt: cannot be read: .*Expected 40 columns, got 3") as caught:
+    with pytest.raises(DataError, match=r"train\.txt: line 51: 3 fields, expected 40") as caught:
         prepare("criteo", tmp_path / "train.txt", lambda line: None)
     assert "\n" not in str(caught.value)
     (tmp_path / "criteo_raw.parquet").write_text("no parquet")
     with pytest.raises(DataError, match=r"criteo_raw\.parquet: cannot be read"):
         prepare("criteo", tmp_path, lambda line: None)
     (tmp_path / "avazu.csv").write_text("click,hour,C1\n0,14102100,1\n")
-    with pytest.raises(DataError, match=r"avazu\.csv: column 'banner_pos' missing"):
+    with pytest.raises(DataError, match=r"avazu\.csv: line 1: unknown column 'banner_pos'"):
         prepare("avazu", tmp_path / "avazu.csv", lambda line: None)
     with pytest.raises(DataError, match="frappe has three raw files"):
         prepare("frappe", tmp_path / "avazu.csv", lambda line: None)
@@ -153,7 +190,7 @@ def test_labels_are_checked(tmp_path):
     text = (tmp_path / "train.txt").read_text().splitlines()
     text[7] = "2" + text[7][1:]
     (tmp_path / "train.txt").write_text("\n".join(text) + "\n")
-    with pytest.raises(DataError, match=r"train\.txt: row 7: label 2, allowed 0 and 1"):
+    with pytest.raises(DataError, match=r"train\.txt: line 8: label: '2', allowed 0 and 1"):
         prepare("criteo", tmp_path / "train.txt", lambda line: None)
 
 

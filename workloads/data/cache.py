@@ -11,6 +11,8 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,7 +20,7 @@ from uuid import uuid4
 import numpy as np
 
 from pimsim.errors import DataError
-from workloads.data.tables import Split, Tables
+from workloads.data.tables import Schema, Split, Tables
 
 FORMAT = 1
 _DAY_S = 86400
@@ -59,33 +61,53 @@ def write_cache(folder: Path, tables: Tables, description: dict[str, Any]) -> Pa
         DataError: the rows are malformed, or the folder cannot be written.
     """
     tables.check(str(description.get("name", folder.name)))
-    building = folder.parent / f".building-{folder.name}-{uuid4().hex}"
+    with building(folder) as place:
+        files: dict[str, Any] = {}
+        for name, split in tables.splits.items():
+            (place / name).mkdir()
+            for part, array in split.arrays():
+                path = place / name / f"{part}.npy"
+                np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+                files[f"{name}/{part}.npy"] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
+        counts = {n: {"rows": len(s), "positives": int(s.label.sum())} for n, s in tables.splits.items()}
+        describe(place, description, tables.schema, counts, files, tables.facts)
+    return folder
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes the cache folder when the block ends well; its `spool` is thrown away.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    place = folder.parent / f".building-{folder.name}-{uuid4().hex}"
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(folder.parent)
-        building.mkdir()
-        files: dict[str, Any] = {}
-        for name, split in tables.splits.items():
-            (building / name).mkdir()
-            for part, array in split.arrays():
-                path = building / name / f"{part}.npy"
-                np.save(path, np.ascontiguousarray(array), allow_pickle=False)
-                files[f"{name}/{part}.npy"] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
-        meta = {
-            "format": FORMAT,
-            **description,
-            "schema": tables.schema.model_dump(mode="json"),
-            "splits": {n: {"rows": len(s), "positives": int(s.label.sum())} for n, s in tables.splits.items()},
-            "facts": tables.facts,
-            "files": files,
-        }
-        (building / "meta.json").write_text(json.dumps(meta, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        _publish(building, folder)
+        place.mkdir()
+        yield place
+        shutil.rmtree(place / "spool", ignore_errors=True)
+        _publish(place, folder)
     except OSError as error:
         raise DataError(f"{folder}: cache cannot be written: {error.strerror or error} (COSEARCH_CACHE chooses its place)") from None
     finally:
-        shutil.rmtree(building, ignore_errors=True)
-    return folder
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def describe(
+    folder: Path, description: dict[str, Any], schema: Schema, counts: dict[str, Any], files: dict[str, Any], facts: dict[str, Any]
+) -> None:
+    """Writes `meta.json`."""
+    meta = {
+        "format": FORMAT,
+        **description,
+        "schema": schema.model_dump(mode="json"),
+        "splits": counts,
+        "facts": facts,
+        "files": files,
+    }
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _publish(building: Path, folder: Path) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 from pimsim.errors import DataError
 from workloads.data.adapters.base import Adapter, adapter, missing_files
-from workloads.data.cache import source_digest, write_cache
+from workloads.data.cache import read_meta, source_digest, write_cache
+from workloads.data.click_log import ClickLog
 from workloads.data.location import cache_root
 
 
@@ -40,10 +41,13 @@ def prepare(dataset: str, source: Path, progress: Callable[[str], None] | None =
         return folder
     started = time.perf_counter()
     say(f"building the cache of {dataset} in {folder}")
-    tables = chosen.read(source)
     settings = chosen.model_dump(mode="json")
-    write_cache(folder, tables, {"name": dataset, "adapter": chosen.name, "settings": settings, "source": digests})
-    rows = sum(len(split) for split in tables.splits.values())
+    description = {"name": dataset, "adapter": chosen.name, "settings": settings, "source": digests}
+    if isinstance(chosen, ClickLog):
+        chosen.build(folder, source, description, say)
+    else:
+        write_cache(folder, chosen.read(source), description)
+    rows = sum(split["rows"] for split in read_meta(folder)["splits"].values())
     say(f"built the cache of {dataset}: {rows:,} rows in {time.perf_counter() - started:.1f} s")
     return folder
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from pimsim.configs import parse_override
 from pimsim.discovery import implementations
@@ -59,40 +60,42 @@ def missing_files(chosen: Adapter, source: Path) -> list[Path]:
     return [path for path in chosen.source_files(source) if not path.is_file()]
 
 
-def read_table(path: Path, columns: list[str], header: bool = True, separator: str = ",", text: Collection[str] = ()) -> Any:
-    """Columns of a Parquet or delimited text file as a pyarrow table.
-
-    Args:
-        path: `.parquet`, else text.
-        columns: names that must be there; the names of all columns of a text file without header.
-        header: a text file's first line has the names.
-        separator: of a text file.
-        text: columns of a text file that are read as text whatever they look like.
+def read_table(path: Path, columns: list[str]) -> Any:
+    """Columns of a Parquet file as a pyarrow table.
 
     Raises:
-        DataError: pyarrow missing, unreadable file, broken line (with its number), or missing column.
+        DataError: pyarrow missing, unreadable file, or missing column.
     """
     try:
         import pyarrow as pa
-        import pyarrow.csv
         import pyarrow.parquet
     except ImportError:
-        raise DataError(f"{path}: reading raw data needs pyarrow: pip install 'pim-cosearch[search]'") from None
+        raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'pim-cosearch[search]'") from None
     try:
-        if path.suffix == ".parquet":
-            table = pa.parquet.read_table(path)
-        else:
-            table = pa.csv.read_csv(
-                path,
-                read_options=pa.csv.ReadOptions(column_names=None if header else columns),
-                parse_options=pa.csv.ParseOptions(delimiter=separator),
-                convert_options=pa.csv.ConvertOptions(
-                    strings_can_be_null=True, null_values=[""], column_types={name: pa.string() for name in text}
-                ),
-            )
+        table = pa.parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     absent = [name for name in columns if name not in table.column_names]
     if absent:
         raise DataError(f"{path}: column {absent[0]!r} missing (found: {', '.join(table.column_names)})")
     return table.select(columns)
+
+
+def read_label(table: Any, name: str, where: str) -> np.ndarray:
+    """A label column as (rows,) int64.
+
+    Raises:
+        DataError: a missing value, or one that is neither 0 nor 1.
+    """
+    column = table[name]
+    if column.null_count:
+        raise DataError(f"{where}: column {name!r}: {column.null_count} labels missing")
+    try:
+        label = column.to_numpy().astype(np.int64)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: column {name!r}: {column.type} values, expected 0 and 1") from None
+    wrong = (label != 0) & (label != 1)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise DataError(f"{where}: row {row}: {name} {label[row]}, allowed 0 and 1")
+    return label

@@ -8,9 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from pimsim.errors import DataError
-from workloads.data.adapters.base import Adapter, read_table
+from workloads.data.adapters.base import Adapter, read_label, read_table
 from workloads.data.tables import SPLITS, Schema, Split, Tables
-from workloads.data.vocabulary import read_label
 
 FIELDS = {
     "user": 957, "item": 4082, "daytime": 7, "weekday": 7, "isweekend": 2,

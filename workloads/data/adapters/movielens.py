@@ -1,0 +1,103 @@
+"""MovieLens-1M: ratings as clicks, with the user's and the film's attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pimsim.errors import DataError
+from workloads.data.adapters.base import read_table
+from workloads.data.click_log import ClickLog
+from workloads.data.encoding import Vocabulary
+from workloads.data.reading import Broken, Column, TextFormat, read_rows
+from workloads.data.streaming import Chunk, SparseField
+
+USER = ("gender", "age", "occupation", "zip")
+FILM = ("genres", "year")
+FILES = ("ratings_part.parquet", "users.parquet", "movies.parquet")
+RAW = {"ratings": ("user", "movie", "rating", "ts"), "users": ("user", *USER), "movies": ("movie", "title", "genres")}
+"""GroupLens' `ratings.dat`, `users.dat`, `movies.dat`: columns, separated by `::`."""
+
+
+class Movielens(ClickLog):
+    """`ratings_part.parquet`, `users.parquet` and `movies.parquet`, or a folder with GroupLens' `ratings.dat`, `users.dat`, `movies.dat`.
+
+    Positive: a rating above `threshold`. Fields: user, movie, the user's gender, age group, occupation and zip code, the film's
+    genres (the combination is one value, as in AutoInt) and year. `split=temporal` goes by the time stamp.
+    """
+
+    name: ClassVar[str] = "movielens"
+    folder: ClassVar[str] = "ml_1m_part"
+    files: ClassVar[tuple[str, ...]] = FILES
+
+    threshold: float = 3
+    """A rating above this is positive."""
+
+    def source_files(self, source: Path) -> list[Path]:
+        raw = [source / f"{name}.dat" for name in RAW]
+        return raw if all(path.is_file() for path in raw) else [source / name for name in self.files]
+
+    def dense_fields(self) -> tuple[str, ...]:
+        return ()
+
+    def sparse_fields(self) -> list[SparseField]:
+        return [SparseField(name, Vocabulary(self.min_count)) for name in ("user", "movie", *USER, *FILM)]
+
+    def chunks(self, source: Path, broken: Broken) -> Iterator[Chunk]:
+        if not source.is_dir():
+            raise DataError(f"{source}: movielens has three raw files ({', '.join(self.files)}); give their folder")
+        paths = self.source_files(source)
+        of_user, of_film = _attributes(paths[1], "user", USER), _attributes(paths[2], "movie", FILM)
+        for user, movie, rating, stamp in _ratings(paths[0], broken):
+            keys = [user, movie]
+            for what, (ids, values), path in ((user, of_user, paths[1]), (movie, of_film, paths[2])):
+                place = np.minimum(np.searchsorted(ids, what), len(ids) - 1)
+                if (ids[place] != what).any():
+                    raise DataError(f"{path}: no line for {what[np.argmax(ids[place] != what)]}, which {paths[0].name} names")
+                keys += list(values[:, place])
+            yield Chunk((rating > self.threshold).astype(np.uint8), np.zeros((len(user), 0), np.float32), keys, stamp)
+
+
+def _ratings(path: Path, broken: Broken) -> Iterator[tuple[np.ndarray, ...]]:
+    """User, movie, rating and time stamp."""
+    names = RAW["ratings"]
+    if path.suffix == ".parquet":
+        columns, form = [Column(n, "number" if n == "rating" else "integer") for n in names], TextFormat()
+    else:  # a field between two separators is an empty column
+        columns = [c for n in names for c in (Column(n, "number" if n == "rating" else "integer"), Column("", "skip"))][:-1]
+        form = TextFormat(":", header=False)
+    for rows in read_rows(path, columns, form, broken):
+        for column in (rows.keys["user"], rows.keys["movie"], rows.keys["ts"], rows.numbers["rating"]):
+            wrong = np.isnan(column) if column.dtype == np.float64 else column < 0
+            if wrong.any():
+                raise DataError(f"{path}: line {rows.lines[np.argmax(wrong)]}: a missing or negative number; expected {', '.join(names)}")
+        yield rows.keys["user"], rows.keys["movie"], rows.numbers["rating"], rows.keys["ts"]
+
+
+def _attributes(path: Path, key: str, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) ids in ascending order, and (attributes, n) codes of their attributes' texts."""
+    table = _dat(path) if path.suffix == ".dat" else read_table(path, [key, *names]).to_pydict()
+    ids = np.array(table[key], np.int64)
+    codes = [np.unique(np.array([str(value) for value in table[name]]), return_inverse=True)[1] for name in names]
+    order = np.argsort(ids, kind="stable")
+    return ids[order], np.stack(codes)[:, order].astype(np.int64)
+
+
+def _dat(path: Path) -> dict[str, list[Any]]:
+    """`users.dat` or `movies.dat`; a film's year stands in its title."""
+    names = RAW[path.stem]
+    table: dict[str, list[Any]] = {name: [] for name in (*names, "year")}
+    for number, line in enumerate(path.read_text(encoding="latin-1").splitlines(), 1):
+        parts = line.split("::")
+        if len(parts) != len(names) or not parts[0].isdigit():
+            raise DataError(f"{path}: line {number}: {line[:60]!r}, expected {'::'.join(names)}")
+        for name, part in zip(names, parts, strict=True):
+            table[name].append(part)
+        table["year"].append(parts[1].rstrip()[-5:-1] if path.stem == "movies" else "")
+    return table
+
+
+ADAPTER = Movielens
