@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field, NonNegativeInt
 
 from pimsim import configs
@@ -17,6 +19,12 @@ class DatasetFields(Spec):
     dense_features: NonNegativeInt
     tables: tuple[TableGroup, ...] = Field(min_length=1)
     """One table a sparse field, with as many rows as the field has values."""
+
+
+def fields_of(schema: Any) -> DatasetFields:
+    """The fields of an open data set's schema (`dense`, `sparse`, `cardinalities`)."""
+    tables = tuple(TableGroup(name=name, rows=int(rows)) for name, rows in zip(schema.sparse, schema.cardinalities, strict=True))
+    return DatasetFields(summary="", source="the data set's own schema", dense_features=len(schema.dense), tables=tables)
 
 
 def dataset_names() -> list[str]:

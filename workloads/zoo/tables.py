@@ -18,11 +18,16 @@ class TableGroup(Spec):
     count: PositiveInt = 1
     pooling: PositiveInt = 1
     """Look-ups per sample and table, summed."""
+    dim: PositiveInt | None = None
+    """Embedding dimension; None for the model's."""
+    bits: Bits | None = None
+    """Bits of one element; None for the model's."""
 
     def tables(self, dim: int, bits: Bits) -> list[Table]:
-        """The group's tables."""
+        """The group's tables, where it says nothing with the model's dim and bits."""
         names = [self.name] if self.count == 1 else [f"{self.name}{i}" for i in range(self.count)]
-        return [Table(name=name, rows=self.rows, dim=dim, bits=bits, pooling=self.pooling) for name in names]
+        sizes = {"rows": self.rows, "dim": self.dim or dim, "bits": self.bits or bits, "pooling": self.pooling}
+        return [Table(name=name, **sizes) for name in names]
 
 
 def all_tables(groups: Iterable[TableGroup], dim: int, bits: Bits) -> tuple[Table, ...]:
