@@ -23,13 +23,13 @@ TIMINGS = {"nRP": (0.6, 1.8), "nRC": (1.0, 1.5), "nFAW": (0.7, 1.6), "nCCDL": (0
 ALONE: dict[str, Any] = {"host.llc_bytes": 1, "host.max_outstanding_lines": None, "host.dispatch_ns": 0}
 """So that the host's operators stream their weights, and neither a fixed time nor the cores' limit of look-ups hides the memory's."""
 DRAWS: tuple[tuple[str, str, int], ...] = (
-    *((device, operator, share) for device in PLAIN for operator, share in (("gather", 5), ("matmul", 3), ("elementwise", 1))),
+    *((device, operator, share) for device in PLAIN for operator, share in (("gather", 4), ("matmul", 4), ("elementwise", 2))),
     *(("hbm_pim", operator, share) for operator, share in (("matmul", 8), ("elementwise", 5), ("gather", 4))),
     *(("gddr6_aim", operator, share) for operator, share in (("matmul", 7), ("elementwise", 3))),
     *(("upmem", operator, share) for operator, share in (("matmul", 4), ("elementwise", 3), ("gather", 5))),
     *((device, "gather", 5) for device in ("tensordimm", "recnmp", "trim_g", "trim_b")),
 )
-"""Device, operator and how often it is drawn for every 110 points or so."""
+"""Device, operator and how often it is drawn in every turn of the list."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _item(name: str, operator: str, rng: np.random.Generator) -> tuple[AnyPrimit
         width, operands = int(rng.choice(bits)), 1 if function == "relu" else 2
         shape = {"name": "elementwise", "function": function, "operands": operands, "elements": size, "activation_bits": width}
         return Elementwise.model_validate(shape), batch
-    tables, pooling = int(rng.choice([1, 4, 8])), int(rng.choice([1, 10, 20, 40, 80]))
+    tables, pooling = int(rng.choice([4, 8, 16])), int(rng.choice([1, 10, 20, 40, 80]))
     samples = max(1, min(int(rng.choice([4, 16, 64])), 12_000 // (tables * pooling)))
     rows, dim, width = int(2 ** rng.uniform(10, 18)), int(rng.choice([16, 32, 64, 128])), int(rng.choice([8, 16, 32]))
     shape = {"rows": rows, "dim": dim, "bits": width, "pooling": pooling}

@@ -157,6 +157,8 @@ class Stations:
         other: Chance that another look-up cannot fill the gaps of one.
         slots: Command bus for a look-up.
         buses: Share of the look-ups that uses each data bus.
+        keeps: From column command on, how long a row is open at least.
+        waited: Chance that a request to another row of the bank waits in the window.
     """
 
     window: Array
@@ -172,6 +174,8 @@ class Stations:
     other: Array
     slots: Array
     buses: Array
+    keeps: Array
+    waited: Array
 
 
 def stations(table: DeviceTable, load: Load) -> Stations:
@@ -195,6 +199,8 @@ def stations(table: DeviceTable, load: Load) -> Stations:
         other=1 - (groups - 1) / (groups * ranks),
         slots=np.where(table["dual"] > 0, np.maximum(row, column), row + column),
         buses=np.ones((len(table), 1)),
+        keeps=np.maximum(table["ras"] - table["rcd"], 0),
+        waited=contended(table, load),
     )
 
 
@@ -204,10 +210,15 @@ def reopened(table: DeviceTable, load: Load) -> Array:
     Then a request to another row of the bank that waits in the window closes the row as soon as nRAS has passed.
     """
     within = 1 + np.floor(np.maximum(table["ras"] - table["rcd"], 0) / table["gap"])
-    among = np.maximum(table["window"] / load.bursts, 1)
-    waits = (load.shares * (1 - (1 - load.shares) ** among[:, None])).sum(axis=1)
-    again: Array = np.where(table["gap"] > table["rtp"], (np.ceil(load.bursts / within) - 1) * waits, 0)
+    again: Array = np.where(table["gap"] > table["rtp"], (np.ceil(load.bursts / within) - 1) * contended(table, load), 0)
     return 1 + again
+
+
+def contended(table: DeviceTable, load: Load) -> Array:
+    """(n,) chance that a request to another row of a look-up's bank waits in the window."""
+    among = np.maximum(table["window"] / load.bursts, 1)
+    waits: Array = (load.shares * (1 - (1 - load.shares) ** among[:, None])).sum(axis=1)
+    return waits
 
 
 def throughput(load: Load, at: Stations) -> Array:
@@ -219,9 +230,12 @@ def throughput(load: Load, at: Stations) -> Array:
     low, high = np.zeros_like(limit), limit.copy()
     for _ in range(HALVINGS):
         rate = (low + high) / 2
-        used = (rate * fewer)[:, None] * shares * at.bank
-        wait = (shares * _wait(used, at.bank)).sum(axis=1)
-        wait += _wait(fewer * rate * at.activate, at.activate) + at.closing
+        queue = _wait(np.minimum(fewer * rate * widest * at.burst, 1), at.burst)
+        late = (queue + at.transfer - at.keeps) / np.maximum(at.transfer, 1)
+        again = 1 + at.waited * np.minimum(rate * widest * at.burst, 1) * np.clip(late, 0, 1) * (at.transfer > 0)
+        bank = at.bank * again[:, None]
+        wait = (shares * _wait((rate * fewer)[:, None] * shares * bank, bank)).sum(axis=1)
+        wait += _wait(fewer * rate * at.activate * again, at.activate * again) + at.closing
         ready = np.maximum(among - 1 - rate * (wait + at.opening), 0)
         bus = np.maximum(at.slots, at.burst + np.maximum(at.alone - at.burst, 0) * at.other**ready)
         each = np.minimum(rate * widest * bus, 1)

@@ -256,6 +256,8 @@ def stations(table: DeviceTable, load: Load, buses: Array, piece: Array, inside:
         other=1 / table["groups"],
         slots=np.where(inside, slots, alone),
         buses=np.where(inside[:, None], buses, (np.arange(buses.shape[1]) == 0)[None, :]),
+        keeps=np.maximum(table["ras"] - table["rcd"], 0),
+        waited=np.zeros(len(table)),
     )
 
 
