@@ -9,6 +9,8 @@ Modelling decisions:
     * Only logic scales: arithmetic of near-bank units; arithmetic, last-level cache, dispatch and standing power of the host. DRAM
       timing, column reads and interface energy belong to the memory's own supply and stay.
     * The host's cache runs at the cores' clock.
+    * With a table, a clock alone chooses the lowest voltage that allows it. Without one, a unit's clock alone is a design choice at the
+      nominal voltage: it is held against `max_clock_mhz` only when a voltage is chosen too.
 
 Not modelled: time and energy of changing the point, leakage growing faster than the voltage, regulators.
 """
@@ -69,6 +71,15 @@ def _unit_clock(device: DeviceSpec) -> float | None:
     return 1e6 / (timing["nCCDL"] * timing["tCK_ps"])
 
 
+def _least_voltage(logic: ScaledLogic, section: str, clock_mhz: float) -> float:
+    """Lowest voltage of the table that allows a clock."""
+    fast = [point.voltage_v for point in logic.operating_points if point.clock_mhz >= clock_mhz]
+    if not fast:
+        most = max(point.clock_mhz for point in logic.operating_points)
+        raise ConfigError(f"{section}.clock_mhz: {clock_mhz:g}: above the {most:g} MHz of {section}.operating_points")
+    return min(fast)
+
+
 def _point(logic: L, section: str, clock_mhz: float | None) -> L:
     """One section at its point."""
     update: dict[str, Any] = {}
@@ -80,6 +91,8 @@ def _point(logic: L, section: str, clock_mhz: float | None) -> L:
         point = points[logic.operating_point]
         voltage, clock_mhz = point.voltage_v, point.clock_mhz
         update = {"clock_mhz": clock_mhz, "operating_point": None}
+    elif voltage is None and logic.operating_points and getattr(logic, "clock_mhz", None) is not None:
+        voltage = _least_voltage(logic, section, float(clock_mhz or 0))
     if voltage is None:
         return logic
     nominal = logic.nominal_voltage_v

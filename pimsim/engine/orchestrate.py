@@ -1,7 +1,8 @@
 """SimPy orchestration of operator graphs: batches of one or several models arrive, operators wait for inputs, host and memory.
 
 Modelling decisions:
-    * The host runs one operator at a time, the memory (with the units beside it) serves one operator at a time; an operator may hold both.
+    * The host runs one operator at a time, the memory (with the units beside it) serves one operator at a time; an operator may hold both:
+      it takes the host first and keeps it while it waits for the memory.
     * Waiting operators are served in the order in which they became ready, whichever model they belong to.
     * A stream of arrivals that goes on for ever is held back while `BACKLOG` of its batches are in the system.
 

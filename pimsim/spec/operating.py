@@ -23,7 +23,7 @@ class ScaledLogic(Sourced):
     operating_point: str | None = None
     """Name of one of `operating_points`, which sets voltage and clock."""
     operating_points: tuple[OperatingPoint, ...] = ()
-    """Voltages and the highest clock that each allows; without them the alpha-power law tells it."""
+    """Voltages and the highest clock of each, in the place of the alpha-power law; a clock alone takes the lowest voltage."""
     nominal_voltage_v: PositiveFloat | None = None
     """Voltage for which the energies and the standing power of this section, and `max_clock_mhz`, hold."""
     max_clock_mhz: PositiveFloat | None = None

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pimsim.api import load_device, load_workload, run_kernel, simulate
+from pimsim.api import load_device, run_kernel, simulate
 from pimsim.dram.standard import resolve_timing
 from pimsim.energy.dvfs import at_operating_point, highest_clock_mhz
 from pimsim.errors import ConfigError
-from pimsim.graph import MatMul
+from pimsim.graph import Gather, MatMul, Table, Workload
 
 SMALL = {"dram.channels": 4}
 GEMV = MatMul(name="m", out_features=256, in_features=256, weight_bits=16)
@@ -41,7 +41,8 @@ def test_a_host_scales_arithmetic_cache_dispatch_and_standing_power() -> None:
     assert low.host.peak_gflops == pytest.approx(nominal.host.peak_gflops / 2)
     assert low.host.dispatch_ns == pytest.approx(nominal.host.dispatch_ns * 2)
     assert low.host.static_w == pytest.approx(nominal.host.static_w * 0.6 / 0.9)
-    work = load_workload("deepfm_criteo")
+    gather = Gather(name="look", tables=(Table(name="t", rows=1_000_000, dim=32, pooling=8),))
+    work = Workload(name="w", operators=(gather, MatMul(name="top", inputs=("look",), out_features=64, in_features=32)))
     before, after = simulate(nominal, work, 16), simulate(low, work, 16)
     assert after.latency_us["mean"] > before.latency_us["mean"]
     for part in ("host_compute", "host_cache"):
@@ -66,6 +67,14 @@ def test_a_point_is_chosen_from_a_table_by_name() -> None:
     assert slow.unit.clock_mhz == 100 and slow.unit.pj_per_mac_16 == pytest.approx(1.5 * (0.6 / 0.9) ** 2)
     with pytest.raises(ConfigError, match=r"0\.7 V allows 100 MHz at most, the clock is 101 MHz"):
         load_device("hbm_pim", {"unit.operating_points": POINTS, "unit.voltage_v": 0.7, "unit.clock_mhz": 101})
+
+
+def test_a_clock_takes_the_lowest_voltage_of_a_table() -> None:
+    slow, fast = (load_device("hbm_pim", {"unit.operating_points": POINTS, "unit.clock_mhz": clock}) for clock in (100, 101))
+    assert (slow.unit.voltage_v, fast.unit.voltage_v) == (0.6, 0.9)
+    assert slow.unit.pj_per_mac_8 == pytest.approx(fast.unit.pj_per_mac_8 * (0.6 / 0.9) ** 2)
+    with pytest.raises(ConfigError, match=r"unit\.clock_mhz: 251: above the 250 MHz"):
+        load_device("hbm_pim", {"unit.operating_points": POINTS, "unit.clock_mhz": 251})
 
 
 def test_a_written_device_keeps_its_point(tmp_path: Path) -> None:

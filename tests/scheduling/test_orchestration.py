@@ -203,3 +203,29 @@ def test_a_bad_line_of_a_trace_is_named(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(ConfigError, match=f"line {line}: "):
             parse_arrivals(f"trace:{path}", 1, np.random.SeedSequence(0))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_streams_never_share_a_resource_and_never_leave_one_idle_before_a_ready_operator(data: st.DataObject) -> None:
+    pick = st.sampled_from([(HOST,), (MEMORY,)])
+    streams = []
+    for _ in range(data.draw(st.integers(1, 3))):
+        costs = {"in": NO_WORK} | {name: cost(data.draw(st.integers(1, 50)), *data.draw(pick)) for name in ("first", "second")}
+        times = sorted(data.draw(st.lists(st.integers(0, 300), min_size=1, max_size=6)))
+        streams.append(Stream(alone("two"), costs, Open(times)))
+    served = serve(streams)
+    for stream, one in zip(streams, served, strict=True):
+        assert len(one.ended) == len(one.arrivals_ps) and one.arrivals_ps == list(stream.arrivals.times_ps)  # type: ignore[union-attr]
+    for resource in (HOST, MEMORY):
+        ran = [
+            span
+            for stream, one in zip(streams, served, strict=True)
+            for spans in one.spans
+            for name, span in spans.items()
+            if resource in stream.costs_of(0)[name].resources
+        ]
+        ran.sort(key=lambda span: span.start_ps)
+        assert all(first.end_ps <= second.start_ps for first, second in pairwise(ran))
+        assert all(first.ready_ps <= second.ready_ps for first, second in pairwise(ran))  # first come, first served
+        assert all(second.start_ps == max(first.end_ps, second.ready_ps) for first, second in pairwise(ran))
