@@ -24,8 +24,6 @@ class ClickLog(Adapter):
     """A data set whose raw rows stream into the cache, whatever their number."""
 
     version: ClassVar[int] = 2
-    ratio: ClassVar[tuple[int, int, int]] = (8, 1, 1)
-    """Tenths of the rows that train, validate and test."""
 
     min_count: PositiveInt = 2
     """Fewest training rows of a value that gets an id of its own (vocabularies)."""
@@ -51,6 +49,10 @@ class ClickLog(Adapter):
         Raises:
             DataError: malformed raw files.
         """
+
+    def tenths(self) -> tuple[int, int, int]:
+        """Tenths of the rows that train, validate and test."""
+        return 8, 1, 1
 
     def read(self, source: Path) -> Tables:
         raise NotImplementedError("a click log streams: use build")
@@ -83,11 +85,11 @@ class ClickLog(Adapter):
 
     def _split(self, spool: Spool) -> np.ndarray:
         if self.split == "stratified":
-            return stratified_split(spool.label(), self.seed, self.ratio)
+            return stratified_split(spool.label(), self.seed, self.tenths())
         time = spool.time()
         if time is None:
             raise DataError(f"data set {self.name!r}: split: 'temporal': its rows have no time; allowed 'stratified'")
-        return temporal_split(time, self.ratio)
+        return temporal_split(time, self.tenths())
 
 
 class PaperLog(ClickLog):

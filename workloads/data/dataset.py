@@ -110,10 +110,8 @@ def open_dataset(name: str, progress: Progress | None = None) -> Dataset:
     folder = _prepared(chosen)
     if folder is None:
         absent = ", ".join(str(path) for path in missing_files(chosen, source))
-        raise DataError(
-            f"data set {name!r} not found: no {absent}; set COSEARCH_DATA to the folder that holds {chosen.folder}/, "
-            f"or build the cache with `cosearch data {name} --source PATH`"
-        )
+        where = f"set COSEARCH_DATA to the folder that holds {chosen.folder}/, or " if chosen.folder else ""
+        raise DataError(f"data set {name!r} not found: no {absent}; {where}build the cache with `cosearch data {name} --source PATH`")
     return Dataset(folder, name)
 
 

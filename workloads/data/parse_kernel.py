@@ -216,7 +216,7 @@ def parse(data, separator, inner, kinds, places, slots, words, lengths, label, n
                 last -= 1
             if reason == OK:
                 if column >= columns:
-                    reason = MANY_FIELDS
+                    pass
                 elif slots[column] > 0:
                     count, q = 0, first
                     for s in range(slots[column]):
@@ -239,14 +239,14 @@ def parse(data, separator, inner, kinds, places, slots, words, lengths, label, n
                 break
             p += 1
         p += 1
-        if reason == OK and column < columns:
-            reason, where = FEW_FIELDS, column
+        if column != columns and reason != OPEN_QUOTE:  # says more than that a value is not what its column holds
+            reason, where = (FEW_FIELDS if column < columns else MANY_FIELDS), column
         if reason == OK:
             lines[row] = line
             row += 1
         else:
             if bad < len(broken):
-                broken[bad, 0], broken[bad, 1], broken[bad, 2] = line, (column if reason == MANY_FIELDS else where), reason
+                broken[bad, 0], broken[bad, 1], broken[bad, 2] = line, where, reason
             bad += 1
         line += 1
     return row, bad, line

@@ -41,17 +41,21 @@ class Adapter(Spec, ABC):
 
 
 def adapter(name: str) -> Adapter:
-    """An adapter with its settings from `name` or `name:setting=value,...`.
+    """An adapter with its settings from `name` or `name:setting=value,...`; a name that ends in `.yaml` is a schema file.
 
     Raises:
         DataError: unknown data set.
         ConfigError: unknown or invalid setting.
     """
     kind, _, settings = name.partition(":")
+    pairs = [parse_override(part) for part in settings.split(",") if part]
+    if kind.endswith((".yaml", ".yml")):
+        from workloads.data.schema_file import schema_file
+
+        return schema_file(Path(kind), dict(pairs))
     found = implementations("workloads.data.adapters", "ADAPTER")
     if kind not in found:
-        raise DataError(unknown_name("data set", kind, found))
-    pairs = [parse_override(part) for part in settings.split(",") if part]
+        raise DataError(f"{unknown_name('data set', kind, found)}, or a schema file that ends in .yaml")
     return validate(found[kind], dict(pairs), f"data set {name!r}")
 
 
