@@ -139,7 +139,11 @@ class Trace:
         """The cache that rows may fill; None without one."""
         if self.workload is None or not caches_rows(device, self.workload):
             return None
-        return row_cache(device.host, resolve_organisation(device.dram).burst_bytes)
+        host, size = device.host, resolve_organisation(device.dram).burst_bytes
+        key = (host.llc_bytes, host.llc_embedding_share, host.llc_ways, size)
+        if key not in self._model:
+            self._model[key] = row_cache(host, size)
+        return self._model[key]
 
     def _served(self, device: DeviceSpec) -> NDArray[np.bool_]:
         """(bursts,) which bursts the last-level cache serves."""
