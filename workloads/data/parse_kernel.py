@@ -18,21 +18,12 @@ MISSING = np.int64(-(2**63))
 """Key of a missing value."""
 MERSENNE = 2147483647
 """2^31 - 1."""
+DIGITS = np.full(256, 16, np.int64)
+"""Value of a hexadecimal digit, 16 for any other byte."""
+DIGITS[48:58], DIGITS[65:71], DIGITS[97:103] = range(10), range(10, 16), range(10, 16)
 
 OK, FEW_FIELDS, MANY_FIELDS, BAD_VALUE, OPEN_QUOTE = range(5)
 """What is wrong with a line."""
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _digit(byte):
-    """Value of a hexadecimal digit, 16 for anything else."""
-    if 48 <= byte <= 57:
-        return byte - 48
-    if 97 <= byte <= 102:
-        return byte - 87
-    if 65 <= byte <= 70:
-        return byte - 55
-    return 16
 
 
 @njit(cache=True, nogil=True)
@@ -94,7 +85,7 @@ def _key(data, first, last, kind):
     if kind == HEX:
         value = np.int64(0)
         for i in range(first, last):
-            digit = _digit(data[i])
+            digit = DIGITS[data[i]]
             if digit == 16:
                 return MISSING, False
             value = value * 16 + digit
@@ -103,7 +94,7 @@ def _key(data, first, last, kind):
         decimal, hexadecimal, is_decimal = np.int64(0), np.int64(0), True
         minus = data[first] == 45
         for i in range(first + minus, last):
-            digit = _digit(data[i])
+            digit = DIGITS[data[i]]
             if digit == 16:
                 return MISSING, False
             is_decimal = is_decimal and digit < 10
@@ -185,6 +176,11 @@ def parse(data, separator, inner, kinds, places, slots, words, lengths, label, n
     """
     columns, end = len(kinds), len(data)
     row, bad, line, p = 0, 0, 0, 0
+    plain = len(lengths) == 0
+    radix = np.zeros(columns, np.int64)
+    for i in range(columns):
+        if slots[i] == 0:
+            radix[i] = 16 if kinds[i] == HEX else 10 if kinds[i] == NUMBER or kinds[i] == INTEGER else 0
     while p < end:
         reason, column, where = OK, 0, 0
         if data[p] == 10 or (data[p] == 13 and p + 1 < end and data[p + 1] == 10):
@@ -193,6 +189,28 @@ def parse(data, separator, inner, kinds, places, slots, words, lengths, label, n
             continue
         while True:
             first = p
+            if plain and column < columns:  # the usual case in few steps: whole numbers and hexadecimal tokens
+                kind, base = kinds[column], radix[column]
+                if base != 0:
+                    value, digit = np.int64(0), np.int64(0)
+                    while p < end:
+                        digit = DIGITS[data[p]]
+                        if digit >= base:
+                            break
+                        value = value * base + digit
+                        p += 1
+                    stop = p >= end or data[p] == separator or data[p] == 10
+                    if stop and p - first <= 15:
+                        if kind == NUMBER:
+                            numbers[places[column], row] = value if p > first else np.nan
+                        else:
+                            keys[places[column], row] = value if p > first else MISSING
+                        column += 1
+                        if p >= end or data[p] == 10:
+                            break
+                        p += 1
+                        continue
+                    p = first
             if p < end and data[p] == 34:
                 first = p + 1
                 p += 1
