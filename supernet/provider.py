@@ -27,7 +27,7 @@ class Provider:
         """A genotype's live network by shipped name or from a file.
 
         Args:
-            name: shipped name, or path of a genotype file.
+            name: shipped name, or path of a genotype file (a model's YAML file goes to the zoo: `pimsim` asks any provider for it).
             dataset: gives the fields and table sizes; None for the one in a shipped name, else Criteo.
 
         Raises:
@@ -35,9 +35,12 @@ class Provider:
         """
         from supernet.genotype import Genotype
         from supernet.lowering import to_workload
+        from workloads.zoo import provider as zoo
         from workloads.zoo.datasets import dataset_fields
 
         path = Path(name)
+        if path.suffix in {".yaml", ".yml"}:
+            return zoo.load(name)
         if not path.is_file():
             path = configs.config_root() / "genotypes" / f"{name}.json"
             if not path.is_file():

@@ -133,3 +133,43 @@ def test_the_command_describes_a_published_network_and_writes_its_workload(tmp_p
         genotype(file, dataset="cirteo")
     with pytest.raises(RunError, match="cannot be written"):
         genotype(file, workload=tmp_path / "nowhere" / "net.json", json="-")
+
+
+@pytest.mark.parametrize("layer_norm", [True, False])
+def test_the_canonical_form_computes_the_same(layer_norm):
+    """Every block of a network, dead or not, against its canonical form with the same weights: equal logits, fewer parameters."""
+    import torch
+
+    from supernet.standalone import Model
+
+    schema = {"dense": ["d0", "d1"], "sparse": ["a", "b", "c"], "cardinalities": [5, 6, 7]}
+    sizes = {"dense_dims": [8, 32], "sparse_dims": [4, 6], "embedding_dim": 8, "layer_norm": layer_norm}
+    space, rng = load_space("nasrec_full", sizes), np.random.default_rng(4)
+    dense = torch.from_numpy(rng.standard_normal((5, 2)))
+    sparse = torch.from_numpy(np.stack([rng.integers(n, size=5) for n in (5, 6, 7)], axis=1))
+    smaller, threads = 0, torch.get_num_threads()
+    torch.set_num_threads(1)  # small matrices: more threads only wait for each other
+    for _ in range(12):
+        genotype = space.sample(rng)
+        canonical, dead = genotype.canonical(), genotype.dead_blocks()
+        whole, live = (Model(g.model_dump(mode="json"), schema).double() for g in (genotype, canonical))
+        with torch.no_grad():
+            for parameter in whole.parameters():
+                parameter.copy_(torch.from_numpy(rng.standard_normal(parameter.shape)) / 2)
+            state = whole.state_dict()
+            kept = [number - 1 for number in range(1, 8) if number not in dead]
+            names = {name: _renamed(name, kept) for name in live.state_dict()}
+            live.load_state_dict({name: state[old] for name, old in names.items()})
+            torch.testing.assert_close(live(dense, sparse), whole(dense, sparse), rtol=1e-9, atol=1e-9)
+        smaller += len(names) < len(state)
+    torch.set_num_threads(threads)
+    assert smaller > 6
+
+
+def _renamed(name, kept):
+    """A canonical network's parameter under its name in the whole network."""
+    head, _, rest = name.partition(".")
+    if head != "blocks":
+        return name
+    number, _, rest = rest.partition(".")
+    return f"blocks.{kept[int(number)]}.{rest}"
