@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -113,8 +114,14 @@ def _costs(device: DeviceSpec, load: Load, fidelity: str, costs: CostCache) -> C
     return costs.costs(load.workload, device, load.samples)
 
 
-def load_workload(name: str) -> Workload:
+def load_workload(name: str, **options: Any) -> Workload:
     """A workload by name (from the `pimsim.workloads` entry points) or from a `.json` or `.yaml` file.
+
+    A provider may also claim names of another form (`model.onnx`, `my_model.py:build`).
+
+    Args:
+        name: the name or the file.
+        options: for the provider that claims the name (`allow_unsupported`).
 
     Raises:
         ConfigError: unknown name or unreadable file.
@@ -126,6 +133,9 @@ def load_workload(name: str) -> Workload:
     if path.suffix == ".json":
         return Workload.load(path)
     providers = [entry.load() for entry in entry_points(group="pimsim.workloads")]
+    for provider in providers:
+        if hasattr(provider, "claims") and provider.claims(name):
+            return provider.load(name, **options)
     if path.suffix in {".yaml", ".yml"}:
         for provider in providers:
             return provider.load(name)

@@ -22,7 +22,15 @@ V = TypeVar("V")
 
 def run(
     device: Annotated[str, typer.Option("--device", help="Device name (pimsim devices) or YAML file.")],
-    workload: Annotated[list[str], typer.Option("--workload", help="Workload name, .json or .yaml file; several share the device.")],
+    workload: Annotated[
+        list[str] | None, typer.Option("--workload", help="Workload name, .json or .yaml file; several share the device.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="Your own model: FILE.py:FUNCTION (a torch module and its example) or FILE.onnx.")
+    ] = None,
+    allow_unsupported: Annotated[
+        bool, typer.Option("--allow-unsupported", help="Leave operators of --model that cannot be lowered out, and name them.")
+    ] = False,
     batch: Annotated[
         list[int] | None, typer.Option("--batch", help="Samples per batch, for all or one per workload; without it, the workload's own.")
     ] = None,
@@ -48,12 +56,17 @@ def run(
     from pimsim import comparison
     from pimsim.api import Load, load_device, load_workload, simulate_together
     from pimsim.configs import parse_override
+    from pimsim.errors import ConfigError
 
     spec = load_device(device, dict(parse_override(text) for text in set_ or []))
+    graphs = [load_workload(name) for name in workload or []]
+    graphs += [load_workload(name, allow_unsupported=allow_unsupported) for name in model or []]
+    if not graphs:
+        raise ConfigError("--workload or --model: missing: what to simulate")
     given: list[int | None] = [*batch] if batch else [None]
-    sizes = _each("--batch", given, len(workload))
-    processes = _each("--arrivals", arrivals or ["closed"], len(workload))
-    loads = [Load(load_workload(name), size, process) for name, size, process in zip(workload, sizes, processes, strict=True)]
+    sizes = _each("--batch", given, len(graphs))
+    processes = _each("--arrivals", arrivals or ["closed"], len(graphs))
+    loads = [Load(graph, size, process) for graph, size, process in zip(graphs, sizes, processes, strict=True)]
     together = simulate_together(spec, loads, fidelity, seed=seed, batches=batches)
     report = together.models[0] if len(loads) == 1 else together
     answer, other = report.to_json(), None

@@ -38,13 +38,27 @@ class Provider:
                 found += [f"{name}_{dataset}" for dataset in dataset_names()]
         return sorted(found)
 
-    def load(self, name: str | Path) -> Workload:
-        """A workload by shipped name, or from a path: a model's YAML file, or a graph saved as JSON.
+    def claims(self, name: str) -> bool:
+        """Whether a name is a model file of the user's own in PyTorch or ONNX (`workloads.importers`)."""
+        from workloads import importers
+
+        return importers.claims(name)
+
+    def load(self, name: str | Path, allow_unsupported: bool = False) -> Workload:
+        """A workload by shipped name, or from a path: a model's YAML file, a graph saved as JSON, or a model in PyTorch or ONNX.
+
+        Args:
+            name: the name or the path.
+            allow_unsupported: leave operators of an imported model that cannot be lowered out.
 
         Raises:
             ConfigError: unknown name, unreadable file or invalid value; one line with file, dotted key, value and what is
             allowed.
         """
+        if self.claims(str(name)):
+            from workloads import importers
+
+            return importers.load(name, allow_unsupported)
         if Path(name).suffix == ".json" and Path(name).is_file():
             return Workload.load(Path(name))
         path, tree, called = self._read(name, None)
