@@ -33,6 +33,7 @@ def sweep(tmp_path: Path) -> Path:
     tree = {
         "device": "ddr4_3200",
         "workload": str(tmp_path / "small.json"),
+        "set": {"host.cache_embeddings": False},
         "parameters": {"dram.channels": [1, 2, 0], "dram.timing.nRCD": [22, 60], "batch": {"low": 4, "high": 8, "steps": 2}},
     }
     path = tmp_path / "sweep.yaml"
@@ -51,7 +52,7 @@ def test_rows_charts_and_resume(sweep: Path, tmp_path: Path) -> None:
     assert [row["id"] for row in table if row["error"] is not None] == [8, 9, 10, 11]
     assert "fastest" in done.stdout and "4 points failed" in done.stdout and list((tmp_path / "one").glob("*.svg"))
     alone = pimsim("run", "--device", "ddr4_3200", "--workload", sweep.parent / "small.json", "--batch", 8, "--set", "dram.channels=2",
-                   "--set", "dram.timing.nRCD=60", "--json", "-")  # fmt: skip
+                   "--set", "dram.timing.nRCD=60", "--set", "host.cache_embeddings=false", "--json", "-")  # fmt: skip
     assert json.loads(alone.stdout)["latency_us"]["mean"] == table[7]["latency_us"]
 
     journal = tmp_path / "one" / "results.jsonl"
