@@ -34,7 +34,7 @@ def run(
     batch: Annotated[
         list[int] | None, typer.Option("--batch", help="Samples per batch, for all or one per workload; without it, the workload's own.")
     ] = None,
-    fidelity: Annotated[str, typer.Option("--fidelity", help="event: every memory access is a command.")] = "event",
+    fidelity: Annotated[str, typer.Option("--fidelity", help="event: every memory access is a command; analytic: closed forms.")] = "event",
     arrivals: Annotated[
         list[str] | None,
         typer.Option(
