@@ -33,6 +33,7 @@ class Look(nn.Module):
         offsets = np.empty(len(tables), np.int64)
         offsets[order] = starts
         pooling = np.array([table.pooling for table in tables])
+        self.offsets: torch.Tensor
         self.register_buffer("offsets", torch.from_numpy(np.repeat(offsets, pooling)), persistent=False)
         self.ends = np.cumsum(pooling).tolist()
 
@@ -73,11 +74,11 @@ class ZooModel(nn.Module):
     def __init__(self, model: CtrModel, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.network = model.network()
-        self.tables = nn.ModuleDict({node.name: Look(node.operator) for node in self.network.embeddings})
-        self.layers = nn.ModuleDict()
-        for node in self._computing():
-            if shapes := node.operator.parameter_shapes():
-                self.layers[_module(node)] = _Weights(shapes)
+        nodes = self.network.nodes
+        self._looks = {node.name: Look(node.operator) for node in nodes if isinstance(node.operator, Embedding)}
+        self._weights = {node.name: _Weights(node.operator.parameter_shapes()) for node in self._computing()}
+        self.tables = nn.ModuleDict({name: look for name, look in self._looks.items()})
+        self.layers = nn.ModuleDict({_key(name): weights for name, weights in self._weights.items() if weights.keys})
         self.reset(generator)
 
     def reset(self, generator: torch.Generator | None = None) -> None:
@@ -91,7 +92,7 @@ class ZooModel(nn.Module):
 
     def embed(self, sparse: torch.Tensor) -> dict[str, torch.Tensor]:
         """Each look-up's vectors by node name, from row numbers (rows, look-ups), table after table."""
-        return {name: look(sparse) for name, look in self.tables.items()}
+        return {name: look(sparse) for name, look in self._looks.items()}
 
     def logits(self, dense: torch.Tensor, embedded: dict[str, torch.Tensor]) -> torch.Tensor:
         """Logits (rows,), of several outputs (rows, outputs), from dense features (rows, features) and looked-up vectors."""
@@ -99,8 +100,7 @@ class ZooModel(nn.Module):
             dense = dense.new_zeros(len(dense), self.network.dense_features)  # the pseudo feature of zeros
         values = {"dense": dense, **embedded}
         for node in self._computing():
-            name = _module(node)
-            weights = self.layers[name].named() if name in self.layers else {}
+            weights = self._weights[node.name].named()
             values[node.name] = node.operator.forward(weights, *(values[source] for source in node.inputs))
         return values[self.network.nodes[-1].name].squeeze(1)
 
@@ -110,10 +110,9 @@ class ZooModel(nn.Module):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every weight under its name in `Network.parameter_shapes`, for `Network.reference`."""
-        found = {f"{node}.{name}": array for node, look in self.tables.items() for name, array in look.arrays().items()}
-        for node in self._computing():
-            if _module(node) in self.layers:
-                found |= {f"{node.name}.{name}": value.detach().numpy() for name, value in self.layers[_module(node)].named().items()}
+        found = {f"{node}.{name}": array for node, look in self._looks.items() for name, array in look.arrays().items()}
+        for node, weights in self._weights.items():
+            found |= {f"{node}.{name}": value.detach().numpy() for name, value in weights.named().items()}
         return found
 
     def _computing(self) -> list[Node]:
@@ -125,7 +124,7 @@ class _Weights(nn.Module):
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
-        self.keys = {name: name.replace(".", "_") for name in shapes}
+        self.keys = {name: _key(name) for name in shapes}
         for name, shape in shapes.items():
             self.register_parameter(self.keys[name], nn.Parameter(torch.empty(shape)))
 
@@ -133,5 +132,6 @@ class _Weights(nn.Module):
         return {name: getattr(self, key) for name, key in self.keys.items()}
 
 
-def _module(node: Node) -> str:
-    return node.name.replace(".", "_")
+def _key(name: str) -> str:
+    """A name without dots, which module names may not have."""
+    return name.replace(".", "_")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from pimsim.graph import Elementwise, WorkloadBuilder
-from workloads.operators.base import Operator, Shape
+from pimsim.graph import WorkloadBuilder
+from workloads.operators.base import Operator, Shape, lower_elementwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +41,7 @@ class Add(Operator):
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
         if self.count == 1:
             return inputs[0]
-        values = {"elements": math.prod(self.shape), "operands": self.count, "activation_bits": self.activation_bits}
-        return builder.add(Elementwise(name=name, inputs=tuple(inputs), function="add", **values))
+        return lower_elementwise(self, builder, name, "add", math.prod(self.shape), *inputs, operands=self.count)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         return np.sum(inputs, axis=0)

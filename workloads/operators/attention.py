@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import PositiveInt
 
-from pimsim.graph import Elementwise, Product, WorkloadBuilder
+from pimsim.graph import WorkloadBuilder
 from workloads.operators import torch_layers
-from workloads.operators.base import Operator, Shape, activate, linear, linear_shapes, lower_activation, lower_linear
+from workloads.operators.base import (
+    Operator,
+    Shape,
+    activate,
+    linear,
+    linear_shapes,
+    lower_activation,
+    lower_elementwise,
+    lower_linear,
+    lower_product,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,23 +81,17 @@ class AttentionInteraction(Operator):
 
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
         (source,) = inputs
-        n, bits = self.fields, self.activation_bits
+        n = self.fields
         made = {}
         for part in self._projected:
             made[part] = lower_linear(self, builder, f"{name}.{part}", source, self.width, self.dim, False, vectors=n)
 
-        def attend(part: str, k: int, columns: int, *origins: str) -> str:
-            sizes = {"m": n, "k": k, "n": columns, "groups": self.heads, "activation_bits": bits}
-            return builder.add(Product(name=f"{name}.{part}", inputs=origins, **sizes))
-
-        def pointwise(part: str, function: str, elements: int, *origins: str) -> str:
-            values = {"function": function, "elements": elements, "operands": len(origins), "activation_bits": bits}
-            return builder.add(Elementwise(name=f"{name}.{part}", inputs=origins, **values))
-
-        scores = attend("scores", self.head_dim, n, made["query"], made["key"])
-        out = attend("mix", n, self.head_dim, pointwise("softmax", "softmax", self.heads * n * n, scores), made["value"])
+        sizes, heads = (n, self.head_dim, n), self.heads
+        scores = lower_product(self, builder, f"{name}.scores", sizes, made["query"], made["key"], groups=heads)
+        weights = lower_elementwise(self, builder, f"{name}.softmax", "softmax", heads * n * n, scores)
+        out = lower_product(self, builder, f"{name}.mix", (n, n, self.head_dim), weights, made["value"], groups=heads)
         if self.residual:
-            out = pointwise("add", "add", n * self.width, out, made.get("residual", source))
+            out = lower_elementwise(self, builder, f"{name}.add", "add", n * self.width, out, made.get("residual", source))
         return lower_activation(self, builder, name, out, "relu", n * self.width)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:

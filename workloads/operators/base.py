@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from pimsim.graph import Bits, Elementwise, MatMul, WorkloadBuilder
+from pimsim.graph import Bits, Elementwise, MatMul, Product, Reduce, WorkloadBuilder
 from pimsim.spec.base import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Activation = Literal["none", "relu", "sigmoid"]
+Function = Literal["add", "mul", "relu", "sigmoid", "square", "sub", "norm", "softmax"]
 Shape = tuple[int, ...]
 
 
@@ -140,12 +141,34 @@ def lower_activation(operator: Operator, builder: WorkloadBuilder, name: str, so
     """Adds `name.relu` or `name.sigmoid`; nothing for `none`."""
     if activation == "none":
         return source
+    return lower_elementwise(operator, builder, f"{name}.{activation}", activation, elements, source)
+
+
+def lower_elementwise(
+    operator: Operator, builder: WorkloadBuilder, name: str, function: Function, elements: int, *sources: str, operands: int = 0
+) -> str:
+    """Adds one element-wise pass over its sources; `operands` where it reads another number of them."""
     return builder.add(
         Elementwise(
-            name=f"{name}.{activation}",
-            inputs=(source,),
-            function=activation,
+            name=name,
+            inputs=sources,
+            function=function,
             elements=elements,
+            operands=operands or len(sources),
             activation_bits=operator.activation_bits,
         )
     )
+
+
+def lower_reduce(operator: Operator, builder: WorkloadBuilder, name: str, source: str, elements_in: int, elements_out: int) -> str:
+    """Adds one sum."""
+    bits = operator.activation_bits
+    return builder.add(Reduce(name=name, inputs=(source,), elements_in=elements_in, elements_out=elements_out, activation_bits=bits))
+
+
+def lower_product(
+    operator: Operator, builder: WorkloadBuilder, name: str, shape: tuple[int, int, int], *sources: str, groups: int = 1
+) -> str:
+    """Adds `groups` products of two activations, (m x k)(k x n) with `shape` (m, k, n)."""
+    m, k, n = shape
+    return builder.add(Product(name=name, inputs=sources, m=m, k=k, n=n, groups=groups, activation_bits=operator.activation_bits))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import PositiveInt
 
-from pimsim.graph import Elementwise, WorkloadBuilder
-from workloads.operators.base import Operator, Shape
+from pimsim.graph import WorkloadBuilder
+from workloads.operators.base import Operator, Shape, lower_elementwise
 from workloads.operators.fm import lower_pairs
 
 if TYPE_CHECKING:
@@ -45,8 +45,7 @@ class BiInteraction(Operator):
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
         (source,) = inputs
         twice = lower_pairs(self, builder, name, source, self.fields, self.dim)
-        bits = self.activation_bits
-        return builder.add(Elementwise(name=name, inputs=(twice,), function="mul", elements=self.dim, activation_bits=bits))
+        return lower_elementwise(self, builder, name, "mul", self.dim, twice)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         (e,) = inputs

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from pydantic import PositiveInt, model_validator
 
-from pimsim.graph import Elementwise, Product, WorkloadBuilder
+from pimsim.graph import WorkloadBuilder
 from workloads.operators import torch_layers
-from workloads.operators.base import Operator, Shape, linear, linear_shapes, lower_linear
+from workloads.operators.base import Operator, Shape, linear, linear_shapes, lower_elementwise, lower_linear, lower_product
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,17 +64,13 @@ class BilinearFusion(Operator):
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
         left, right = inputs
         rows, columns = self._head
-        bits = self.activation_bits
         terms = [
             lower_linear(self, builder, f"{name}.left", left, 1, self.left_features, True),
             lower_linear(self, builder, f"{name}.right", right, 1, self.right_features, True),
         ]
         heads = [lower_linear(self, builder, f"{name}.pair.{h}", left, rows, columns, False) for h in range(self.heads)]
-        sizes = {"m": 1, "k": self.right_features, "n": 1, "activation_bits": bits}
-        terms.append(builder.add(Product(name=f"{name}.product", inputs=(*heads, right), **sizes)))
-        return builder.add(
-            Elementwise(name=f"{name}.add", inputs=tuple(terms), function="add", elements=1, operands=3, activation_bits=bits)
-        )
+        terms.append(lower_product(self, builder, f"{name}.product", (1, self.right_features, 1), *heads, right))
+        return lower_elementwise(self, builder, f"{name}.add", "add", 1, *terms)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         left, right = inputs

@@ -8,9 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from pimsim.graph import Elementwise, Move, Reduce, WorkloadBuilder
+from pimsim.graph import Move, WorkloadBuilder
 from workloads.operators import torch_layers
-from workloads.operators.base import Activation, Operator, Shape, activate, linear_shapes, lower_activation, lower_linear
+from workloads.operators.base import (
+    Activation,
+    Operator,
+    Shape,
+    activate,
+    linear_shapes,
+    lower_activation,
+    lower_elementwise,
+    lower_linear,
+    lower_reduce,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,19 +74,16 @@ class CompressedInteraction(Operator):
 
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
         (start,) = inputs
-        x, pooled, bits = start, [], self.activation_bits
+        x, pooled = start, []
         for k, (maps, pairs) in enumerate(zip(self.maps, self._pairs, strict=True)):
-            base, elements = f"{name}.{k}", pairs * self.dim
-            sources = dict.fromkeys((x, start))  # the first layer reads one tensor twice
-            values = {"elements": elements, "operands": 2, "activation_bits": bits}
-            outer = builder.add(Elementwise(name=f"{base}.outer", inputs=tuple(sources), function="mul", **values))
+            base, sources = f"{name}.{k}", dict.fromkeys((x, start))  # the first layer reads one tensor twice
+            outer = lower_elementwise(self, builder, f"{base}.outer", "mul", pairs * self.dim, *sources, operands=2)
             x = lower_linear(self, builder, base, outer, maps, pairs, self.bias, vectors=self.dim)
             x = lower_activation(self, builder, base, x, self.activation, maps * self.dim)
-            sizes = {"elements_in": maps * self.dim, "elements_out": maps, "activation_bits": bits}
-            pooled.append(builder.add(Reduce(name=f"{base}.pool", inputs=(x,), **sizes)))
+            pooled.append(lower_reduce(self, builder, f"{base}.pool", x, maps * self.dim, maps))
         if len(pooled) == 1:
             return pooled[0]
-        return builder.add(Move(name=f"{name}.concat", inputs=tuple(pooled), elements=sum(self.maps), activation_bits=bits))
+        return builder.add(Move(name=f"{name}.concat", inputs=tuple(pooled), elements=sum(self.maps), activation_bits=self.activation_bits))
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         (start,) = inputs

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import PositiveInt
 
-from pimsim.graph import Elementwise, WorkloadBuilder
+from pimsim.graph import WorkloadBuilder
 from workloads.operators import torch_layers
-from workloads.operators.base import Operator, Shape, linear, linear_shapes, lower_linear
+from workloads.operators.base import Operator, Shape, linear, linear_shapes, lower_elementwise, lower_linear
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,14 +57,13 @@ class CrossNetwork(Operator):
 
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
         (start,) = inputs
-        out, bits, matrix = start, self.activation_bits, self.kind == "matrix"
+        out, matrix = start, self.kind == "matrix"
         for i in range(self.layers):
             base = f"{name}.{i}"
             step = lower_linear(self, builder, base, out, self._rows, self.features, bias=matrix)
-            values = {"elements": self.features, "activation_bits": bits}
-            scaled = builder.add(Elementwise(name=f"{base}.mul", inputs=(start, step), function="mul", operands=2, **values))
+            scaled = lower_elementwise(self, builder, f"{base}.mul", "mul", self.features, start, step)
             terms = 2 if matrix else 3  # a vector layer adds its bias here
-            out = builder.add(Elementwise(name=f"{base}.add", inputs=(scaled, out), function="add", operands=terms, **values))
+            out = lower_elementwise(self, builder, f"{base}.add", "add", self.features, scaled, out, operands=terms)
         return out
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:

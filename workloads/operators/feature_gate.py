@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from pimsim.graph import Elementwise, Move, WorkloadBuilder
-from workloads.operators.base import Operator, Shape
+from pimsim.graph import Move, WorkloadBuilder
+from workloads.operators.base import Operator, Shape, lower_elementwise
 from workloads.operators.mlp import MultiLayerPerceptron
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class FeatureGate(Operator):
     @property
     def _network(self) -> MultiLayerPerceptron:
         sizes = (len(self.context) * self.dim, *self.hidden, self._width)
-        bits = {"weight_bits": self.weight_bits, "activation_bits": self.activation_bits}
-        return MultiLayerPerceptron(sizes=sizes, output_activation="sigmoid", **bits)
+        return MultiLayerPerceptron(
+            sizes=sizes, output_activation="sigmoid", weight_bits=self.weight_bits, activation_bits=self.activation_bits
+        )
 
     @property
     def in_shapes(self) -> tuple[Shape, ...]:
@@ -69,11 +70,8 @@ class FeatureGate(Operator):
             elements = len(self.context) * self.dim
             context = builder.add(Move(name=f"{name}.select", inputs=(source,), elements=elements, activation_bits=bits))
         gate = self._network.lower(builder, f"{name}.gate", [context])
-        doubled = Elementwise(name=f"{name}.double", inputs=(gate,), function="mul", elements=width, activation_bits=bits)
-        sources = (source, builder.add(doubled))
-        return builder.add(
-            Elementwise(name=f"{name}.mul", inputs=sources, function="mul", elements=width, operands=2, activation_bits=bits)
-        )
+        doubled = lower_elementwise(self, builder, f"{name}.double", "mul", width, gate)
+        return lower_elementwise(self, builder, f"{name}.mul", "mul", width, source, doubled)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         (e,) = inputs

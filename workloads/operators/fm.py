@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import PositiveInt
 
-from pimsim.graph import Elementwise, Reduce, WorkloadBuilder
+from pimsim.graph import WorkloadBuilder
 from workloads.operators import torch_layers
 from workloads.operators.base import (
     Activation,
@@ -18,7 +18,9 @@ from workloads.operators.base import (
     linear,
     linear_shapes,
     lower_activation,
+    lower_elementwise,
     lower_linear,
+    lower_reduce,
 )
 
 if TYPE_CHECKING:
@@ -81,18 +83,12 @@ class FactorizationMachine(Operator):
 
 def lower_pairs(operator: Operator, builder: WorkloadBuilder, name: str, source: str, fields: int, dim: int) -> str:
     """Adds (sum e)^2 - sum e^2 of `fields` vectors, twice the sum of all pairwise products; returns `name.sub`."""
-    bits, elements = operator.activation_bits, fields * dim
-
-    def reduced(part: str, origin: str) -> str:
-        return builder.add(Reduce(name=part, inputs=(origin,), elements_in=elements, elements_out=dim, activation_bits=bits))
-
-    def pointwise(part: str, function: Literal["square", "sub"], count: int, *origins: str) -> str:
-        values = {"elements": count, "operands": len(origins), "activation_bits": bits}
-        return builder.add(Elementwise(name=part, inputs=origins, function=function, **values))
-
-    square_of_sum = pointwise(f"{name}.square_of_sum", "square", dim, reduced(f"{name}.sum", source))
-    squares = pointwise(f"{name}.squares", "square", elements, source)
-    return pointwise(f"{name}.sub", "sub", dim, square_of_sum, reduced(f"{name}.sum_of_squares", squares))
+    elements = fields * dim
+    total = lower_reduce(operator, builder, f"{name}.sum", source, elements, dim)
+    square_of_sum = lower_elementwise(operator, builder, f"{name}.square_of_sum", "square", dim, total)
+    squares = lower_elementwise(operator, builder, f"{name}.squares", "square", elements, source)
+    sum_of_squares = lower_reduce(operator, builder, f"{name}.sum_of_squares", squares, elements, dim)
+    return lower_elementwise(operator, builder, f"{name}.sub", "sub", dim, square_of_sum, sum_of_squares)
 
 
 OPERATOR = FactorizationMachine

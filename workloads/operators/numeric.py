@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import PositiveInt
 
-from pimsim.graph import Elementwise, WorkloadBuilder
-from workloads.operators.base import Operator, Shape
+from pimsim.graph import WorkloadBuilder
+from workloads.operators.base import Operator, Shape, lower_elementwise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +43,7 @@ class NumericEmbedding(Operator):
         return 0
 
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
-        values = {"elements": self.features * self.dim, "operands": 2, "activation_bits": self.activation_bits}
-        return builder.add(Elementwise(name=name, inputs=tuple(inputs), function="mul", **values))
+        return lower_elementwise(self, builder, name, "mul", self.features * self.dim, *inputs, operands=2)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         (x,) = inputs

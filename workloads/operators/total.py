@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from pimsim.graph import Reduce, WorkloadBuilder
-from workloads.operators.base import Operator, Shape
+from pimsim.graph import WorkloadBuilder
+from workloads.operators.base import Operator, Shape, lower_reduce
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +40,7 @@ class Total(Operator):
         elements = math.prod(self.shape)
         if elements == 1:
             return inputs[0]
-        sizes = {"elements_in": elements, "elements_out": 1, "activation_bits": self.activation_bits}
-        return builder.add(Reduce(name=name, inputs=tuple(inputs), **sizes))
+        return lower_reduce(self, builder, name, inputs[0], elements, 1)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         (x,) = inputs

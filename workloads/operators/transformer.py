@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
-from pimsim.graph import Elementwise, Product, WorkloadBuilder
+from pimsim.graph import WorkloadBuilder
 from workloads.operators import torch_layers
-from workloads.operators.base import Operator, Shape, linear, linear_over_fields, linear_shapes, lower_linear
+from workloads.operators.base import (
+    Function,
+    Operator,
+    Shape,
+    linear,
+    linear_over_fields,
+    linear_shapes,
+    lower_elementwise,
+    lower_linear,
+    lower_product,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,18 +86,16 @@ class Transformer(Operator):
 
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
         (source,) = inputs
-        n, d, bits = self.out_fields, self.dim, self.activation_bits
+        n, d = self.out_fields, self.dim
 
-        def pointwise(part: str, function: str, elements: int, *origins: str) -> str:
-            values = {"function": function, "elements": elements, "operands": len(origins), "activation_bits": bits}
-            return builder.add(Elementwise(name=f"{name}.{part}", inputs=origins, **values))
+        def pointwise(part: str, function: Function, elements: int, *origins: str) -> str:
+            return lower_elementwise(self, builder, f"{name}.{part}", function, elements, *origins)
 
         def per_field(part: str, origin: str, width: int) -> str:
             return lower_linear(self, builder, f"{name}.{part}", origin, width, d, True, vectors=n)
 
         def attend(part: str, k: int, columns: int, *origins: str) -> str:
-            sizes = {"m": n, "k": k, "n": columns, "groups": self.heads, "activation_bits": bits}
-            return builder.add(Product(name=f"{name}.{part}", inputs=origins, **sizes))
+            return lower_product(self, builder, f"{name}.{part}", (n, k, columns), *origins, groups=self.heads)
 
         project = lower_linear(self, builder, f"{name}.project", source, n, self.in_fields, not self.layer_norm, vectors=d)
         if self.layer_norm:

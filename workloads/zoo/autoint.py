@@ -31,8 +31,9 @@ class AutoInt(EmbeddingModel):
         fields = self._fields(network, embedding)
         for i in range(self.layers):
             count, dim = network.shape(fields)
-            sizes = {"fields": count, "dim": dim, "heads": self.heads, "head_dim": self.head_dim}
-            layer = AttentionInteraction(**sizes, scaled=self.scaled, weight_bits=self.weight_bits)
+            layer = AttentionInteraction(
+                fields=count, dim=dim, heads=self.heads, head_dim=self.head_dim, scaled=self.scaled, weight_bits=self.weight_bits
+            )
             fields = network.add(f"attention{i}", layer, fields)
         terms = [self._project(network, fields, "attention_linear")]
         if self.hidden:

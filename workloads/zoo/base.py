@@ -106,8 +106,8 @@ class EmbeddingModel(CtrModel):
     def _deep(self, network: Network, source: str, hidden: tuple[int, ...], name: str = "deep", head: bool = True) -> str:
         """Adds a network with ReLU after each hidden layer and, with `head`, a last layer to one value."""
         sizes = (*network.shape(source), *hidden, *((1,) if head else ()))
-        last = "none" if head else "relu"
-        return network.add(name, MultiLayerPerceptron(sizes=sizes, output_activation=last, weight_bits=self.weight_bits), source)
+        layers = MultiLayerPerceptron(sizes=sizes, output_activation="none" if head else "relu", weight_bits=self.weight_bits)
+        return network.add(name, layers, source)
 
     def _project(self, network: Network, source: str, name: str) -> str:
         """Adds a linear layer from all values of a node to one."""

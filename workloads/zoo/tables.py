@@ -26,8 +26,8 @@ class TableGroup(Spec):
     def tables(self, dim: int, bits: Bits) -> list[Table]:
         """The group's tables, where it says nothing with the model's dim and bits."""
         names = [self.name] if self.count == 1 else [f"{self.name}{i}" for i in range(self.count)]
-        sizes = {"rows": self.rows, "dim": self.dim or dim, "bits": self.bits or bits, "pooling": self.pooling}
-        return [Table(name=name, **sizes) for name in names]
+        dim, bits = self.dim or dim, self.bits or bits
+        return [Table(name=name, rows=self.rows, dim=dim, bits=bits, pooling=self.pooling) for name in names]
 
 
 def all_tables(groups: Iterable[TableGroup], dim: int, bits: Bits) -> tuple[Table, ...]:
