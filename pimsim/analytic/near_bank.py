@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from pimsim.analytic.cost import Costs, added
 from pimsim.analytic.host import lookups, roofline
+from pimsim.analytic.interconnect import collected, spread
 from pimsim.analytic.memory import energy as memory_energy
 from pimsim.analytic.memory import stream
 from pimsim.analytic.near_bank_program import ACT, PRE, RD, WR, Segments
@@ -268,7 +269,10 @@ class NearBank(Analytic):
         size = np.ceil(item.out_features / (together * table.unit("units_per_channel")))
         reduced = table.unit("lane_reduction") > 0
         bursts = np.where(reduced, np.ceil(size * 4 / table["burst_bytes"]), size) * table.unit("units_per_channel") * items
+        sent_ps, sent_pj = spread(table, written + 8)
+        clocks, energy = clocks + np.ceil(sent_ps / table["tck_ps"]), added(energy, sent_pj)
         back = stream(table, bursts * table["burst_bytes"], 1.0)
+        back = collected(table, back, back.bytes * 8)
         lanes = np.where(reduced, 1, np.floor(table["burst_bytes"] * 8 / max(item.weight_bits, 8)))
         host = roofline(table, item.out_features * vectors * (lanes - 1), bursts * together * table["burst_bytes"])
         return clocks, energy, counts, written * table["burst_bytes"], back, host
@@ -320,6 +324,7 @@ class NearBank(Analytic):
         time = clocks * table["tck_ps"]
         if end_to_end:
             back = stream(table, float(item.output_bytes * batch))
+            back = collected(table, back, back.bytes * 8 / table["channels"])
             time, energy = time + back.latency_ps, added(energy, back.energy_pj)
         return Costs("pim", time, energy, np.zeros(count), counts, np.zeros(count, np.int64), LIMITS)
 
@@ -350,6 +355,7 @@ class NearBank(Analytic):
         elements = sum(t.dim * trace.batch * t.pooling * self._mac_pj(table, max(t.bits, 16)) for t in item.tables)
         energy["pim_mac"] = np.asarray(elements, float) + np.zeros(len(table))
         back = stream(table, of["back"] * table["burst_bytes"], 1.0)
+        back = collected(table, back, back.bytes * 8)
         moved = of["sums"] * table["burst_bytes"]
         host = roofline(table, of["extra"] * max(t.dim for t in item.tables), moved)
         if end_to_end:

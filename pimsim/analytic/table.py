@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from pimsim.dram.standard import Command, common_timing, evaluate, resolve_organisation, standard_of
 from pimsim.energy.dram import command_energy_pj
-from pimsim.errors import ConfigError
 from pimsim.mapping.address import map_of
 from pimsim.spec.device import DeviceSpec
 from pimsim.spec.dram import DramSpec
@@ -155,13 +154,7 @@ class DeviceTable:
 
     @classmethod
     def of(cls, devices: Sequence[DeviceSpec]) -> DeviceTable:
-        """Resolves every device once.
-
-        Raises:
-            ConfigError: a device with an interconnect, which closed forms do not know.
-        """
-        if any(device.interconnect is not None for device in devices):
-            raise ConfigError("interconnect: closed forms do not know it (allowed: --fidelity event)")
+        """Resolves every device once."""
         rows = [memory_facts(device.dram) | _host_facts(device) for device in devices]
         return cls(tuple(devices), {name: np.array([row[name] for row in rows], float) for name in rows[0]} if rows else {})
 

@@ -128,7 +128,17 @@ def test_mistakes_get_one_line(device: str, overrides: dict, words: str) -> None
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_closed_forms_refuse_what_they_do_not_know() -> None:
-    work = Workload(name="w", operators=(MatMul(name="m", out_features=8, in_features=8),), batch=1)
-    with pytest.raises(ConfigError, match="interconnect: closed forms"):
-        simulate(load_device("hbm_pim", SMALL | {"interconnect.kind": "bus"}), work, fidelity="analytic")
+@pytest.mark.parametrize("kind", ["bus", "htree", "mesh"])
+@pytest.mark.parametrize("bits", [32, 256])
+def test_closed_forms_add_what_the_engine_adds(kind: str, bits: int) -> None:
+    gather = Gather(name="g", tables=(Table(name="t", rows=10_000, dim=64, pooling=8),))
+    top = MatMul(name="m", inputs=("g",), out_features=256, in_features=64)
+    work = Workload(name="w", operators=(gather, top))
+    base = SMALL | {"mapping.embedding": "pim"}
+    network = {"interconnect.kind": kind, "interconnect.link_bits": bits}
+    added: dict[str, list[float]] = {"event": [], "analytic": []}
+    for fidelity, found in added.items():
+        before, after = (simulate(load_device("hbm_pim", base | extra), work, 8, fidelity) for extra in ({}, network))
+        found += [after.latency_us["mean"] - before.latency_us["mean"], after.energy_uj_per_sample["interconnect"] or 0.0]
+        assert all(value > 0 for value in found)
+    assert added["analytic"] == pytest.approx(added["event"], rel=0.05)
