@@ -8,7 +8,8 @@ Formats: float32, float16, bfloat16; int8, rows of bytes followed by a float32 s
 followed by a float16 scale and offset (as torch's quantised embedding bags store them).
 """
 
-# mypy: ignore-errors  (instructions are built at compile time; Numba calls intrinsics without their first argument)
+# Instructions are built at compile time, and Numba calls intrinsics without their first argument: nothing here can be type-checked.
+# mypy: ignore-errors
 
 from __future__ import annotations
 
