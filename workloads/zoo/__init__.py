@@ -34,7 +34,7 @@ class Provider:
         found = []
         for name in configs.names("workloads"):
             found.append(name)
-            if "dataset" in configs.read_yaml(configs.resolve("workloads", name)):
+            if _takes_a_dataset(name):
                 found += [f"{name}_{dataset}" for dataset in dataset_names()]
         return sorted(found)
 
@@ -107,12 +107,17 @@ class Provider:
         """`deepfm_avazu` as (`deepfm`, `avazu`); any other name or path as it is, and None."""
         from workloads.zoo.datasets import dataset_names
 
-        text = str(name)
+        text, shipped = str(name), configs.names("workloads")
         for dataset in dataset_names():
             stem = text.removesuffix(f"_{dataset}")
-            if stem != text and text in self.names() and text not in configs.names("workloads"):
+            if stem != text and text not in shipped and stem in shipped and _takes_a_dataset(stem):
                 return stem, dataset
         return text, None
+
+
+def _takes_a_dataset(name: str) -> bool:
+    """Whether a shipped model file leaves its fields to a data set."""
+    return "dataset" in configs.read_yaml(configs.resolve("workloads", name))
 
 
 def _model(tree: dict[str, Any], path: Path) -> CtrModel:
