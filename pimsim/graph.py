@@ -253,9 +253,21 @@ AnyPrimitive = Annotated[Input | Gather | MatMul | Product | Elementwise | Reduc
 class IndexSource(Spec):
     """Where the embedding indices come from."""
 
-    kind: Literal["uniform", "zipf", "file"] = "zipf"
+    kind: Literal["uniform", "zipf", "hot", "reuse", "file"] = "zipf"
     exponent: NonNegativeFloat = 1.05
     """Zipf exponent (kind `zipf`): P(rank r) ~ r^-exponent; ranks are scattered over the rows by an odd multiplier."""
+    hot_rows: float = Field(default=0.051, gt=0, le=1)
+    """Share of a table's rows that are hot (kind `hot`). Source: dlrm_datasets 2021, rows touched more than 16 times in a batch."""
+    hot_lookups: float = Field(default=0.494, ge=0, le=1)
+    """Share of the look-ups that go to hot rows (kind `hot`). Source: dlrm_datasets 2021, look-ups of those rows."""
+    new_share: float = Field(default=0.1448, gt=0, le=1)
+    """Share of the look-ups that touch a row for the first time (kind `reuse`). Source: 128,435,723 rows of 887,017,990 look-ups,
+    dlrm_datasets 2021; 2022: 0.0785."""
+    recent_share: float = Field(default=0.35, ge=0, le=1)
+    """Share of the repeated look-ups that repeat a recent one; the others repeat any earlier one (kind `reuse`). Fitted to the share
+    of rows touched once, 0.473 in dlrm_datasets 2021."""
+    recent_distance: PositiveInt = 1000
+    """Mean distance of a recent repetition in look-ups of the table (kind `reuse`). Assumed: the published figures have no order."""
     seed: int = 0
     """Seed of a drawn trace."""
     path: str | None = None

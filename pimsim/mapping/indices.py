@@ -1,13 +1,15 @@
-"""Embedding indices of a workload: drawn (uniform, bounded Zipf) or read from a file.
+"""Embedding indices of a workload: drawn (uniform, bounded Zipf, hot set, reuse distance) or read from a file.
 
 Modelling decisions:
 - A table's draw depends on the source's seed and the table's name only, not on the other tables; n samples are the first n of
   any longer draw.
 - Zipf ranks are scattered over the rows by an odd multiplier coprime with the number of rows, so that popular rows do not lie
   side by side.
-- Each look-up is drawn independently.
+- uniform, zipf, hot: each look-up is drawn independently; hot: two classes of rows, uniform within each.
+- reuse: a look-up touches a new row, or repeats the look-up a drawn distance before it: a recent one (exponential distance), or any
+  earlier one alike. New rows are taken in scattered order; when a table has no more, from its start again.
 
-Not modelled: reuse distance, correlation between tables, drift; use a file for those.
+Not modelled: correlation between tables, drift; use a file for those.
 """
 
 from __future__ import annotations
@@ -67,7 +69,11 @@ def file_samples(workload: Workload) -> int:
 def draw_table(table: Table, samples: int, source: IndexSource) -> np.ndarray:
     """Drawn row numbers of one table, int64 (samples, pooling)."""
     seed = np.random.SeedSequence([source.seed % 2**64, zlib.crc32(table.name.encode())])
+    if source.kind == "reuse":
+        return _reused(np.random.default_rng(seed).random((samples * table.pooling, 2)), table.rows, source).reshape(samples, -1)
     uniform = np.random.default_rng(seed).random((samples, table.pooling))
+    if source.kind == "hot":
+        return scatter(_hot_ranks(uniform, table.rows, source), table.rows)
     if source.kind == "uniform":
         return np.minimum((uniform * table.rows).astype(np.int64), table.rows - 1)
     return scatter(zipf_ranks(uniform, table.rows, source.exponent), table.rows)
@@ -111,6 +117,38 @@ def _zipf_head(rows: int, exponent: float) -> tuple[np.ndarray, float]:
     span = log1p((rows - count) / start)
     integral = span if abs(power) < 1e-9 else start**power * expm1(power * span) / power
     return head, float(integral)
+
+
+def _hot_ranks(uniform: np.ndarray, rows: int, source: IndexSource) -> np.ndarray:
+    """Ranks 0 .. rows - 1; the first ones are hot."""
+    hot = min(rows, max(1, round(source.hot_rows * rows)))
+    share = source.hot_lookups if hot < rows else 1.0
+    cold = uniform >= share
+    within = np.where(cold, (uniform - share) / max(1 - share, 1e-300), uniform / max(share, 1e-300))
+    start, count = np.where(cold, hot, 0), np.where(cold, rows - hot, hot)
+    return start + np.minimum((within * count).astype(np.int64), count - 1)
+
+
+def _reused(uniform: np.ndarray, rows: int, source: IndexSource) -> np.ndarray:
+    """Row numbers by reuse distance.
+
+    Args:
+        uniform: (look-ups, 2) values in [0, 1): which kind of look-up, and how far back.
+        rows: of the table.
+        source: shares and distance.
+
+    Returns:
+        (look-ups,) int64.
+    """
+    kind, far = uniform.T
+    position = np.arange(len(kind))
+    recent = kind < source.new_share + (1 - source.new_share) * source.recent_share
+    distance = 1 + np.where(recent, -source.recent_distance * np.log1p(-far), far * position).astype(np.int64)
+    repeated = np.where((kind < source.new_share) | (distance > position), position, position - distance)
+    while not np.array_equal(further := repeated[repeated], repeated):  # each look-up to the first one of its row
+        repeated = further
+    first = np.cumsum(repeated == position) - 1
+    return scatter(first[repeated] % rows, rows)
 
 
 def scatter(ranks: np.ndarray, rows: int) -> np.ndarray:

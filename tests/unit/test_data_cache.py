@@ -166,9 +166,7 @@ def test_the_test_split_opens_with_a_reason_and_a_line(tmp_path):
 
 
 def test_missing_data_says_where_it_looked(tmp_path):
-    with pytest.raises(
-        DataError, match=r"'frappe' not found: no .*raw/frappe_x1/train\.parquet.*COSEARCH_DATA.*cosearch data"
-    ) as caught:
+    with pytest.raises(DataError, match=r"'frappe' not found: no .*raw/frappe_x1/train\.parquet.*COSEARCH_DATA.*cosearch data") as caught:
         open_dataset("frappe")
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="unknown data set 'frape'; did you mean 'frappe'"):

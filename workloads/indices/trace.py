@@ -34,13 +34,16 @@ def trace_from_split(split: Split, schema: Schema, samples: int, seed: int = 0) 
 
 
 def drawn(tables: Iterable[Table], samples: int, source: IndexSource) -> dict[str, np.ndarray]:
-    """Drawn look-ups, uniform or bounded Zipf: {table name: int64 array (samples, pooling)}; the same as the simulator draws.
+    """Drawn look-ups (uniform, bounded Zipf, hot set, reuse distance), the same as the simulator draws.
+
+    Returns:
+        {table name: int64 array (samples, pooling)}.
 
     Raises:
         ConfigError: a source of kind `file`.
     """
     if source.kind == "file":
-        raise ConfigError("indices.kind: 'file': only uniform and zipf indices are drawn; read a file with load_npz")
+        raise ConfigError("indices.kind: 'file': its indices are not drawn; read a file with load_npz")
     return {table.name: draw_table(table, samples, source) for table in tables}
 
 

@@ -31,6 +31,14 @@ class Adapter(Spec, ABC):
         """The raw files at a source: the adapter's own in a folder, or the one file given."""
         return [source] if self.files and source.is_file() else [source / name for name in self.files]
 
+    def events(self, source: Path) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+        """Name of the items, and user, item and time of every event, for histories of users.
+
+        Raises:
+            DataError: the data set has no users' histories, or malformed raw files.
+        """
+        raise DataError(f"data set {self.name!r}: it has no users' histories")
+
     @abstractmethod
     def read(self, source: Path) -> Tables:
         """All rows of all splits.

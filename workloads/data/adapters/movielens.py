@@ -60,6 +60,11 @@ class Movielens(ClickLog):
                 keys += list(values[:, place])
             yield Chunk((rating > self.threshold).astype(np.uint8), np.zeros((len(user), 0), np.float32), keys, stamp)
 
+    def events(self, source: Path) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+        parts = list(_ratings(self.source_files(source)[0], Broken(self.broken)))
+        user, movie, _, stamp = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return "movie", user, movie, stamp
+
 
 def _ratings(path: Path, broken: Broken) -> Iterator[tuple[np.ndarray, ...]]:
     """User, movie, rating and time stamp."""
