@@ -164,15 +164,18 @@ class _Run:
         served = source.served
         costs, done = source.stream.costs_of(number), dict[str, Any]()
         for item in source.stream.workload.operators:
-            inputs = [done[name] for name in item.inputs]
-            done[item.name] = self.env.process(self.operator(served.spans[number], item.name, costs[item.name], inputs))
+            cost, inputs = costs[item.name], [done[name] for name in item.inputs if name in done]
+            self.started += 1
+            if inputs or cost.resources or cost.latency_ps:
+                done[item.name] = self.env.process(self.operator(served.spans[number], item.name, cost, inputs))
+            else:  # there is nothing to wait for
+                served.spans[number][item.name] = Span(item.name, *(int(self.env.now),) * 3)
         yield self.env.all_of(list(done.values()))
         served.ended.append(number)
         served.ends_ps.append(int(self.env.now))
         self.finish(source)
 
     def operator(self, spans: dict[str, Span], name: str, cost: OperatorCost, inputs: list[Any]) -> Generator[Any, Any, None]:
-        self.started += 1
         if inputs:
             yield inputs[0] if len(inputs) == 1 else self.env.all_of(inputs)
         ready, held = int(self.env.now), []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pimsim.api import CostCache, Load, load_device, load_workload, simulate, simulate_together
+from pimsim.api import CostCache, Load, load_device, simulate, simulate_together
 from pimsim.errors import ConfigError
 from pimsim.graph import Gather, Input, MatMul, Table, Workload
 
@@ -107,8 +107,8 @@ def test_a_trace_is_taken_as_it_is(tmp_path: Path) -> None:
 
 
 def test_models_run_together_on_units_and_in_closed_form() -> None:
-    device = load_device("hbm_pim", {"dram.channels": 8})
-    loads = [Load(load_workload("deepfm_criteo"), 4, "closed:2"), Load(dense(), 8, "poisson:10000")]
+    device = load_device("hbm_pim", {"dram.channels": 8, "mapping.embedding": "pim"})
+    loads = [Load(sparse(rows=5000), 4, "closed:2"), Load(dense(), 8, "poisson:10000")]
     event, closed = (simulate_together(device, loads, fidelity, batches=60) for fidelity in ("event", "analytic"))
     assert 0 < event.utilisation["pim"] <= event.utilisation["memory"] <= 1
     assert closed.models[0].latency_us["mean"] == pytest.approx(event.models[0].latency_us["mean"], rel=0.1)
