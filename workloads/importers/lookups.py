@@ -1,7 +1,7 @@
 """Embedding look-ups: one embedding-bag node stays one gather.
 
 Modelling decisions:
-- `nn.Embedding` is a bag of one row; where a sum or mean over all its rows of a sample is all that reads it, it is a bag of that many.
+- `nn.Embedding` is a bag of one row; where a sum or mean over rows is all that reads it, it is bags of that many.
 - A table that several bags of a sample read (one table for all fields, a history beside its target) is simulated as that many slices of
   its rows, one for each: the capacity and every look-up are exact, which rows a bag can meet is not.
 """
@@ -14,6 +14,9 @@ from typing import Any
 from pimsim.graph import Bits, Gather, Table
 from workloads.importers.lowering import Lowering, NotLowered
 from workloads.importers.records import Call, Value
+
+SUMS = {"aten.sum", "aten.mean", "onnx.ReduceSum", "onnx.ReduceMean"}
+RESHAPES = {"aten.view", "aten.reshape", "aten.unflatten", "onnx.Reshape"}
 
 
 def bag(low: Lowering, call: Call) -> tuple[str, ...]:
@@ -48,26 +51,30 @@ def _bags(low: Lowering, call: Call) -> int:
 
 
 def rows(low: Lowering, call: Call) -> tuple[str, ...]:
-    """One `nn.Embedding`: its rows one by one, or as one bag with the sum that follows."""
+    """One `nn.Embedding`: its rows one by one, or in bags with the sum that follows."""
     weight, lookups = low.value(call, "weight"), low.elements(low.value(call, "indices"))
     follows = pooled_by(low, call)
-    if follows is None:
-        return gather(low, call, weight, lookups, 1)
-    made = gather(low, call, weight, 1, lookups)
-    if "mean" in follows.operator.lower():
-        made = _divide(low, made, low.elements(low.result(follows)), low.bits(low.result(follows)))
-    low.done[follows.results[0]] = made
+    bags = _vectors(low, call)
+    made = gather(low, call, weight, bags, lookups // bags)
+    if follows is not None:
+        if "mean" in follows.operator.lower():
+            made = _divide(low, made, low.elements(low.result(follows)), low.bits(low.result(follows)))
+        low.done[follows.results[0]] = made
     return made
 
 
 def pooled_by(low: Lowering, call: Call) -> Call | None:
-    """The sum or mean over all rows of a sample that alone reads a look-up of shape (batch, rows, dim)."""
-    users, result = low.program.users(call.results[0]), low.result(call)
-    if len(users) != 1 or users[0].operator not in {"aten.sum", "aten.mean", "onnx.ReduceSum", "onnx.ReduceMean"}:
-        return None
-    axes = users[0].arguments.get("dim")
-    whole = len(result.shape) == 3 and result.shape[0] != result.grown[0] and result.shape[1] == result.grown[1]
-    return users[0] if whole and axes in ((1,), (-2,)) else None
+    """The sum or mean over rows, shape (..., rows, dim), that alone reads a look-up, with nothing but reshaping between."""
+    last, width = low.result(call), low.value(call, "weight").shape[-1]
+    while len(users := low.program.users(last.name)) == 1:
+        axes, rank = users[0].arguments.get("dim"), len(last.shape)
+        if users[0].operator in SUMS:
+            whole = rank > 2 and last.shape[-1] == width and axes in ((rank - 2,), (-2,))
+            return users[0] if whole and low.result(users[0]).grows else None
+        if users[0].operator not in RESHAPES:
+            return None
+        last = low.result(users[0])
+    return None
 
 
 def gather(low: Lowering, call: Call, weight: Value, bags: int, pooling: int) -> tuple[str, ...]:
@@ -75,9 +82,8 @@ def gather(low: Lowering, call: Call, weight: Value, bags: int, pooling: int) ->
     if not low.constant(weight) or low.constant(low.value(call, "indices")):
         raise NotLowered("a look-up into activations")
     table = low.label(weight).removesuffix(".weight")
-    if table in low.pooling:
-        low.used_tables.add(table)
-        pooling = low.pooling[table]
+    low.tables.add(table)
+    pooling = low.pooling.get(table, pooling)
     every = [each for each in low.program.calls if each.operator == call.operator and _reads_table(low, each, weight)]
     before = sum(_vectors(low, each) for each in every[: every.index(call)])
     slices = sum(_vectors(low, each) for each in every)
@@ -100,4 +106,7 @@ def _vectors(low: Lowering, call: Call) -> int:
     """Vectors per sample that a look-up returns, after the pooling by a sum that follows."""
     if "bag" in call.operator.lower():
         return _bags(low, call)
-    return 1 if pooled_by(low, call) else low.elements(low.value(call, "indices"))
+    follows = pooled_by(low, call)
+    if follows is None:
+        return low.elements(low.value(call, "indices"))
+    return low.elements(low.result(follows)) // low.value(call, "weight").shape[-1]

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-from pimsim.errors import ConfigError
+from pydantic import ValidationError
+
+from pimsim.errors import ConfigError, unknown_name
 from pimsim.graph import AnyPrimitive, Bits, Elementwise, IndexSource, Input, Workload, WorkloadBuilder
 from workloads.importers.records import Call, Program, Ref, Value
 
@@ -69,8 +71,8 @@ class Lowering:
         self.builder = WorkloadBuilder()
         self.done: dict[str, tuple[str, ...]] = {}
         """Calls that an earlier one has taken in, by their first result, with its producers."""
-        self.used_tables: set[str] = set()
-        """Tables that a given pooling was used for."""
+        self.tables: set[str] = set()
+        """Names of the tables that were looked up."""
         self._behind: dict[str, tuple[str, ...]] = {}
         self._stored: dict[str, int] = {}
         self._root: dict[str, str] = {}
@@ -109,6 +111,8 @@ class Lowering:
         Raises:
             NotLowered: it does not grow in proportion with the batch.
         """
+        if -1 in value.shape:
+            raise NotLowered("of unknown size")
         if prod(value.grown) != 2 * value.numel:
             raise NotLowered("over the samples of a batch" if prod(value.grown) == value.numel else "not in proportion to the batch")
         if value.numel % self.program.batch:
@@ -174,7 +178,8 @@ class Lowering:
         before = len(self.builder.operators)
         try:
             self._finish(call, table[call.operator](self, call), self.report.lowered)
-        except NotLowered as reason:
+        except (NotLowered, ValidationError) as error:
+            reason = str(error) if isinstance(error, NotLowered) else f"{error.errors()[0]['loc'][-1]}: {error.errors()[0]['input']}"
             del self.builder.operators[before:]
             self._forget({operator.name for operator in self.builder.operators})
             self._leave_out(call, reads, f"{call.operator} ({reason})")
@@ -232,9 +237,9 @@ def finish(lowering: Lowering, name: str, where: str, allow_unsupported: bool, i
     report = lowering.report
     if report.unsupported and not allow_unsupported:
         raise ConfigError(f"{where}: operators that cannot be lowered: {report.unsupported_line()} (--allow-unsupported leaves them out)")
-    spare = sorted(set(lowering.pooling) - lowering.used_tables)
+    spare = sorted(set(lowering.pooling) - lowering.tables)
     if spare:
-        raise ConfigError(f"{where}: pooling: {spare[0]!r}: the model looks no such table up (allowed: {sorted(lowering.used_tables)})")
+        raise ConfigError(f"{where}: pooling: {unknown_name('table', spare[0], lowering.tables)}")
     if not lowering.builder.operators:
         raise ConfigError(f"{where}: the model has no operator that costs anything")
     return Imported(lowering.builder.build(name, indices, batch), report)

@@ -27,7 +27,7 @@ class Value:
 
     name: str
     shape: tuple[int, ...]
-    """At batch b."""
+    """At batch b; (-1,) if it is not known."""
     grown: tuple[int, ...]
     """At batch 2b."""
     dtype: str
@@ -101,7 +101,17 @@ def merge(first: Program, second: Program, where: str) -> Program:
     values = {}
     for name, value in first.values.items():
         twin = second.values[other.get(name, name)]
-        if len(twin.shape) != len(value.shape):
+        if len(twin.shape) != len(value.shape) and -1 not in value.shape + twin.shape:
             raise ConfigError(f"{where}: {name}: shape {value.shape} at batch {first.batch} is {twin.shape} at twice the batch")
-        values[name] = Value(name, value.shape, twin.shape, value.dtype, value.kind, value.label)
+        unknown = value.shape if -1 in value.shape else twin.shape
+        shapes = (unknown, unknown) if -1 in unknown else (value.shape, twin.shape)
+        values[name] = Value(name, *shapes, value.dtype, value.kind, value.label)
     return Program(values, first.calls, first.batch)
+
+
+def growing_axis(shape: tuple[int, ...], batch: int) -> int | None:
+    """The axis of an example input that grows with the batch: one of the batch's size, else the first if it is a multiple of it (flat
+    look-up indices); None if neither."""
+    if batch in shape:
+        return shape.index(batch)
+    return 0 if shape and shape[0] and shape[0] % batch == 0 else None

@@ -15,7 +15,7 @@ from pimsim.errors import ConfigError
 from pimsim.graph import IndexSource
 from workloads.importers.aten import FILLS, FREE, OPERATORS
 from workloads.importers.lowering import Imported, Lowering, finish
-from workloads.importers.records import Call, Program, Ref, Value, merge
+from workloads.importers.records import Call, Program, Ref, Value, growing_axis, merge
 
 if TYPE_CHECKING:
     import torch
@@ -90,13 +90,13 @@ def double(inputs: Any, batch: int, where: str) -> Any:
     def twice(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
             return leaf
-        shape = list(leaf.shape)
-        axis = shape.index(batch) if batch in shape else 0
-        if shape and shape[axis] % batch == 0 and shape[axis]:
+        shape = tuple(leaf.shape)
+        axis = growing_axis(shape, batch)
+        if axis is not None:
             return torch.cat([leaf, leaf], dim=axis)
-        if shape == [batch + 1]:
+        if shape == (batch + 1,):
             return torch.cat([leaf, leaf[1:] + leaf[-1]])
-        raise ConfigError(f"{where}: example inputs: shape {tuple(shape)} does not show the batch of {batch}; write build(batch)")
+        raise ConfigError(f"{where}: example inputs: shape {shape} does not show the batch of {batch}; write build(batch)")
 
     return tree_map(twice, inputs)
 
