@@ -3,7 +3,8 @@
 Modelling decisions:
     * The host runs one operator at a time, the memory (with the units beside it) serves one operator at a time; an operator may hold both:
       it takes the host first and keeps it while it waits for the memory.
-    * Waiting operators are served in the order in which they became ready, whichever model they belong to.
+    * Of the operators that wait, those of the batch that arrived first are served first, whichever model it belongs to; within a batch
+      the order is that in which they became ready.
     * A stream of arrivals that goes on for ever is held back while `BACKLOG` of its batches are in the system.
 
 Not modelled: operators that share the memory's bandwidth while both run, priorities between models.
@@ -99,7 +100,7 @@ def serve(streams: Sequence[Stream], batches: int = 0, most_operators: int | Non
     import simpy
 
     env = simpy.Environment()
-    resources = {HOST: simpy.Resource(env), MEMORY: simpy.Resource(env)}
+    resources = {HOST: simpy.PriorityResource(env), MEMORY: simpy.PriorityResource(env)}
     run = _Run(env, resources, [_Source(stream, Served(), env.event()) for stream in streams], batches, most_operators)
     for source in run.sources:
         run.start(source)
@@ -167,7 +168,7 @@ class _Run:
             cost, inputs = costs[item.name], [done[name] for name in item.inputs if name in done]
             self.started += 1
             if inputs or cost.resources or cost.latency_ps:
-                done[item.name] = self.env.process(self.operator(served.spans[number], item.name, cost, inputs))
+                done[item.name] = self.env.process(self.operator(served, number, item.name, cost, inputs))
             else:  # there is nothing to wait for
                 served.spans[number][item.name] = Span(item.name, *(int(self.env.now),) * 3)
         yield self.env.all_of(list(done.values()))
@@ -175,13 +176,13 @@ class _Run:
         served.ends_ps.append(int(self.env.now))
         self.finish(source)
 
-    def operator(self, spans: dict[str, Span], name: str, cost: OperatorCost, inputs: list[Any]) -> Generator[Any, Any, None]:
+    def operator(self, served: Served, number: int, name: str, cost: OperatorCost, inputs: list[Any]) -> Generator[Any, Any, None]:
         if inputs:
             yield inputs[0] if len(inputs) == 1 else self.env.all_of(inputs)
         ready, held = int(self.env.now), []
         for resource in (HOST, MEMORY):  # always in this order, so that no two operators wait for each other
             if resource in cost.resources:
-                request = self.resources[resource].request()
+                request = self.resources[resource].request(priority=served.arrivals_ps[number])
                 yield request
                 held.append((self.resources[resource], request))
         start = int(self.env.now)
@@ -189,7 +190,7 @@ class _Run:
             yield self.env.timeout(cost.latency_ps)
         for owner, request in held:
             owner.release(request)
-        spans[name] = Span(name, ready, start, int(self.env.now))
+        served.spans[number][name] = Span(name, ready, start, int(self.env.now))
 
     def finish(self, source: _Source) -> None:
         """Lets a held-back batch in, and says when there is nothing left to wait for."""

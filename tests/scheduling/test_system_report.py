@@ -61,6 +61,14 @@ def test_arrivals_beyond_capacity_are_called_saturated_and_reach_it() -> None:
     assert report.saturated and report.throughput_samples_per_s == pytest.approx(lone.throughput_samples_per_s, rel=0.01)
 
 
+def test_an_overloaded_chain_of_operators_reaches_the_capacity_too() -> None:
+    layers = [MatMul(name=f"m{n}", inputs=(f"m{n - 1}" if n else "in",), out_features=64, in_features=64) for n in range(5)]
+    work = Workload(name="deep", operators=(Input(name="in", elements=64), *layers), batch=8)
+    lone = simulate(DDR4, work, costs=COSTS)
+    report = simulate(DDR4, work, arrivals="poisson:1e12", costs=COSTS, batches=300)
+    assert report.saturated and report.throughput_samples_per_s == pytest.approx(lone.throughput_samples_per_s, rel=0.01)
+
+
 def test_models_together_share_time_power_and_nothing_else_is_lost() -> None:
     loads = [Load(dense(), 8, "poisson:1e6"), Load(sparse(), 8, "closed:2")]
     whole = simulate_together(DDR4, loads, costs=COSTS, batches=300)
