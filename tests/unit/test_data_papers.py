@@ -134,6 +134,27 @@ def test_broken_lines_are_counted_named_and_left_out(tmp_path):
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".building")]
 
 
+def test_rows_are_shuffled_once_by_seed(tmp_path, monkeypatch):
+    from workloads.data import streaming
+
+    monkeypatch.setattr(streaming, "_ROWS", 400)  # five buckets
+    lines = [line.replace("\t1\t", f"\t{i}\t", 1) for i, line in enumerate(_criteo_lines(2000))]
+    (tmp_path / "train.txt").write_text("\n".join(lines))
+    plain, one, again, other = (
+        build(f"criteo{s}", tmp_path / "train.txt") for s in ("", ":shuffle=1", ":shuffle=1,broken=1", ":shuffle=2")
+    )
+    order = [np.rint(np.expm1(d.split("train").dense[:, 0])).astype(int) for d in (plain, one, again, other)]
+    assert (np.diff(order[0]) > 0).all()
+    np.testing.assert_array_equal(order[1], order[2])
+    assert not np.array_equal(order[1], order[3])
+    np.testing.assert_array_equal(np.sort(order[1]), order[0])
+    assert abs(np.abs(np.argsort(order[1]) - np.arange(1600)).mean() / (1600 / 3) - 1) < 0.1  # a uniform permutation's displacement
+    train = one.split("train")
+    np.testing.assert_array_equal(train.label, order[1] % 2)  # rows stay whole
+    np.testing.assert_array_equal(one.split("valid").dense, plain.split("valid").dense)
+    one.verify()
+
+
 def test_blocks_do_not_show(tmp_path, monkeypatch):
     """The same cache whatever the size of the blocks a file is read and worked on in; compressed or not."""
     import gzip

@@ -31,6 +31,9 @@ class ClickLog(Adapter):
     """`stratified`: drawn by seed with equal shares of positives; `temporal`: the earliest rows train, the latest test."""
     seed: NonNegativeInt = 2018
     """Seed of the stratified split."""
+    shuffle: NonNegativeInt | None = None
+    """Seed of an order that the training rows are put into once; without it they keep the order of the raw file (index traces need
+    that, and training shuffles every epoch anyway)."""
     broken: NonNegativeInt = 0
     """Broken lines that are left out, counted and named; one more ends the preparation."""
 
@@ -77,7 +80,7 @@ class ClickLog(Adapter):
                 say(f"left out {broken.count} broken lines; the first: {broken.first[0]}")
             split = self._split(spool)
             refuse_empty(split, str(source))
-            schema, counts, files, facts = write_splits(place, spool, self.dense_fields(), split)
+            schema, counts, files, facts = write_splits(place, spool, self.dense_fields(), split, self.shuffle)
             facts["broken_lines"] = {"count": broken.count, "first": broken.first}
             for line in collision_lines(facts.get("collisions", {})):
                 say(line)

@@ -150,8 +150,52 @@ class _Array:
         return {"sha256": self._digest.hexdigest(), "bytes": size}
 
 
+class _SplitFiles:
+    """The three arrays of one split, in the order of the file or shuffled once.
+
+    Shuffling is uniform and out of core: each row goes to a bucket drawn at random, and each bucket is permuted in memory.
+    """
+
+    def __init__(self, folder: Path, rows: int, dense: int, sparse: int, shuffle: int | None) -> None:
+        folder.mkdir()
+        self._arrays = {
+            "dense": _Array(folder / "dense.npy", np.float32, (rows, dense)),
+            "sparse": _Array(folder / "sparse.npy", np.int32, (rows, sparse)),
+            "label": _Array(folder / "label.npy", np.uint8, (rows,)),
+        }
+        self._random = None if shuffle is None else np.random.default_rng(np.random.SeedSequence([shuffle, rows]))
+        self._row = np.dtype([("dense", np.float32, (dense,)), ("sparse", np.int32, (sparse,)), ("label", np.uint8)])
+        self._buckets = [(folder / f"bucket-{i}").open("w+b") for i in range(-(-rows // _ROWS))] if self._random else []
+
+    def add(self, dense: np.ndarray, sparse: np.ndarray, label: np.ndarray) -> None:
+        parts = {"dense": dense, "sparse": sparse, "label": label}
+        if self._random is None:
+            for part, array in self._arrays.items():
+                array.add(parts[part])
+            return
+        rows = np.empty(len(label), self._row)
+        for part, content in parts.items():
+            rows[part] = content
+        bucket = self._random.integers(len(self._buckets), size=len(rows))
+        for i, handle in enumerate(self._buckets):
+            rows[bucket == i].tofile(handle)
+
+    def close(self) -> dict[str, dict[str, Any]]:
+        """{file: checksum and size}."""
+        for handle in self._buckets:
+            handle.seek(0)
+            rows = np.fromfile(handle, self._row)
+            handle.close()
+            Path(handle.name).unlink()
+            assert self._random is not None
+            rows = rows[self._random.permutation(len(rows))]
+            for part, array in self._arrays.items():
+                array.add(rows[part])
+        return {f"{part}.npy": array.close() for part, array in self._arrays.items()}
+
+
 def write_splits(
-    folder: Path, spool: Spool, dense: tuple[str, ...], split: np.ndarray
+    folder: Path, spool: Spool, dense: tuple[str, ...], split: np.ndarray, shuffle: int | None = None
 ) -> tuple[Schema, dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Encodes the spooled columns and writes the arrays of every split.
 
@@ -160,6 +204,7 @@ def write_splits(
         spool: all rows.
         dense: names of the dense fields.
         split: (rows,) 0 train, 1 valid, 2 test.
+        shuffle: seed of an order of the training rows; None keeps the order of the raw file.
 
     Returns:
         Schema, {split: rows and positives}, {file: checksum and size}, facts.
@@ -170,31 +215,21 @@ def write_splits(
     sizes = tuple(size for field, (size, _) in zip(spool.fields, encoded, strict=True) for _ in field.names)
     label = spool.label()
     rows = {name: int((split == i).sum()) for i, name in enumerate(SPLITS)}
-    shapes: dict[str, tuple[type, tuple[int, ...]]] = {
-        "dense": (np.float32, (len(dense),)), "sparse": (np.int32, (len(names),)), "label": (np.uint8, ()),
-    }  # fmt: skip
-    arrays = {}
-    for name in SPLITS:
-        (folder / name).mkdir()
-        for part, (dtype, shape) in shapes.items():
-            arrays[f"{name}/{part}.npy"] = _Array(folder / name / f"{part}.npy", dtype, (rows[name], *shape))
+    out = [_SplitFiles(folder / name, rows[name], len(dense), len(names), None if i else shuffle) for i, name in enumerate(SPLITS)]
     unknown = np.zeros((len(SPLITS), len(names)), np.int64)
+
+    def add(i: int, start: int, chunk_dense: np.ndarray, chunk_sparse: np.ndarray) -> None:
+        chosen = np.flatnonzero(split[start : start + len(chunk_sparse)] == i)
+        sparse = chunk_sparse[chosen]
+        unknown[i] += (sparse == 0).sum(axis=0)
+        out[i].add(chunk_dense[chosen], sparse, label[start + chosen])
+
     start = 0
     with ThreadPoolExecutor(2) as pool:
-        for chunk_dense, chunk_sparse in spool.rows():
-            which = split[start : start + len(chunk_sparse)]
-            chunk_label = label[start : start + len(chunk_sparse)]
-            start += len(chunk_sparse)
-            jobs = []
-            for i, name in enumerate(SPLITS):
-                chosen = which == i
-                sparse = chunk_sparse[chosen]
-                unknown[i] += (sparse == 0).sum(axis=0)
-                for part, content in (("dense", chunk_dense[chosen]), ("sparse", sparse), ("label", chunk_label[chosen])):
-                    jobs.append(pool.submit(arrays[f"{name}/{part}.npy"].add, content))
-            for job in jobs:
-                job.result()
-    files = {path: array.close() for path, array in arrays.items()}
+        for chunk in spool.rows():
+            list(pool.map(lambda i, at=start, rows=chunk: add(i, at, *rows), range(len(SPLITS))))
+            start += len(chunk[1])
+    files = {f"{name}/{part}": entry for name, one in zip(SPLITS, out, strict=True) for part, entry in one.close().items()}
     shares = {name: {s: float(unknown[i, f] / rows[s]) for i, s in enumerate(SPLITS)} for f, name in enumerate(names)}
     facts: dict[str, Any] = {"out_of_vocabulary": shares}
     collided = {field.name: fact["collisions"] for field, (_, fact) in zip(spool.fields, encoded, strict=True) if "collisions" in fact}
