@@ -351,6 +351,28 @@ def test_onnx_look_ups_and_products(tmp_path: Path, batch: object) -> None:
     assert imported.workload.batch == (16 if batch == "N" else 4)
 
 
+def test_an_onnx_loop_is_reported_though_its_inputs_are_constants(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    h, kind = onnx.helper, onnx.TensorProto
+    body = h.make_graph(
+        [h.make_node("Identity", ["go"], ["go_on"]), h.make_node("Add", ["state", "x"], ["next"])],
+        "body",
+        [
+            h.make_tensor_value_info(name, t, s)
+            for name, t, s in (("i", kind.INT64, []), ("go", kind.BOOL, []), ("state", kind.FLOAT, None))
+        ],
+        [h.make_tensor_value_info("go_on", kind.BOOL, []), h.make_tensor_value_info("next", kind.FLOAT, None)],
+    )
+    stored = [onnx.numpy_helper.from_array(np.array(value), name) for name, value in (("trips", 3), ("yes", True))]
+    stored.append(onnx.numpy_helper.from_array(np.zeros((1, 4), np.float32), "zero"))
+    loop = h.make_node("Loop", ["trips", "yes", "zero"], ["y"], body=body)
+    x, y = (h.make_tensor_value_info(name, kind.FLOAT, ["N", 4]) for name in "xy")
+    nodes = [loop, h.make_node("Relu", ["x"], ["z"])]
+    onnx.save(h.make_model(h.make_graph(nodes, "g", [x], [y], stored), opset_imports=[h.make_opsetid("", 18)]), tmp_path / "loop.onnx")
+    with pytest.raises(ConfigError, match=r"onnx\.Loop 1x"):
+        import_model(tmp_path / "loop.onnx")
+
+
 def test_onnx_errors_are_one_line(tmp_path: Path) -> None:
     path = onnx_model(tmp_path / "m.onnx", ["N", 20], ("Softsign", "Softsign"))
     with pytest.raises(ConfigError, match=r"onnx\.Softsign 2x"):

@@ -240,7 +240,7 @@ def finish(lowering: Lowering, name: str, where: str, allow_unsupported: bool, i
     spare = sorted(set(lowering.pooling) - lowering.tables)
     if spare:
         raise ConfigError(f"{where}: pooling: {unknown_name('table', spare[0], lowering.tables)}")
-    if not lowering.builder.operators:
+    if all(isinstance(operator, Input) for operator in lowering.builder.operators):
         raise ConfigError(f"{where}: the model has no operator that costs anything")
     return Imported(lowering.builder.build(name, indices, batch), report)
 

@@ -223,6 +223,9 @@ def _call(node: onnx.NodeProto, values: dict[str, Value], small: dict[str, tuple
             arguments[names[number] if number < len(names) else str(number)] = Ref(name)
         elif name:
             arguments[str(number)] = None
+    for attribute in node.attribute:  # a loop's body reads values of the graph around it
+        if attribute.HasField("g"):
+            arguments[attribute.name] = tuple(Ref(name) for name in _captured(attribute.g) if name in values)
     for key in ("axes", "exponent"):
         if isinstance(arguments.get(key), Ref) and arguments[key].name in small:
             found = small[arguments[key].name]
@@ -231,6 +234,12 @@ def _call(node: onnx.NodeProto, values: dict[str, Value], small: dict[str, tuple
         arguments["dim"] = tuple(arguments["axes"]) if not isinstance(arguments["axes"], Ref) else None
     domain = "onnx" if node.domain in ("", "ai.onnx") else node.domain
     return Call(f"{domain}.{node.op_type}", arguments, tuple(name for name in node.output if name), _path(node.name))
+
+
+def _captured(graph: onnx.GraphProto) -> list[str]:
+    """Every name that the nodes of a subgraph read, those of its own values too."""
+    names = [name for node in graph.node for name in node.input]
+    return names + [name for node in graph.node for a in node.attribute if a.HasField("g") for name in _captured(a.g)]
 
 
 def _path(name: str) -> str:
