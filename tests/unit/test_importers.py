@@ -248,9 +248,11 @@ class Net(torch.nn.Module):
         super().__init__()
         self.bag, self.out = torch.nn.EmbeddingBag(50, 8), torch.nn.Linear(8, 1)
     def forward(self, ids):
+        print("forward")
         return self.out(self.bag(ids))
 
 def build(batch=4):
+    print("building")
     return Net(), torch.zeros(batch, 5, dtype=torch.long), {"indices": {"kind": "uniform"}, "pooling": {"bag": 7}}
 
 def graph():
@@ -258,6 +260,7 @@ def graph():
 
 def number(): return 3
 def boom(): raise ValueError("no luck")
+def leaves(): raise SystemExit(0)
 def needs(a): return a
 def wrong(): return Net(), torch.zeros(4)
 def settings(): return Net(), torch.zeros(4, 5, dtype=torch.long), {"poling": {}}
@@ -284,7 +287,8 @@ def test_a_file_with_a_build_function(file: Path) -> None:
     [
         ("nope", "unknown function 'nope'"),
         ("number", "returned int: expected (module, example_inputs)"),
-        ("boom", "line 19: ValueError: no luck"),
+        ("boom", "line 21: ValueError: no luck"),
+        ("leaves", "SystemExit: 0"),
         ("needs", "needs a (allowed: no parameters, or batch)"),
         ("wrong", "torch.export failed"),
         ("settings", "unknown key 'poling'; did you mean 'pooling'"),

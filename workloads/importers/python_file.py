@@ -7,6 +7,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,7 +58,7 @@ def _function(path: Path, function: str) -> Callable[..., Any]:
         raise ConfigError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.resolve().parent))  # so that the file's own neighbours can be imported
-    sys.modules[path.stem] = module if path.stem not in sys.modules else sys.modules[path.stem]
+    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up
     try:
         _run(str(path), path, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
     finally:
@@ -89,10 +90,11 @@ def _call(build: Callable[..., Any], name: str, path: Path) -> tuple[Any, int | 
 
 
 def _run(name: str, path: Path, action: Callable[[], Any]) -> Any:
-    """Runs the user's code; what goes wrong in it is one line with the place in their file."""
+    """Runs the user's code; what goes wrong in it is one line with the place in their file, what it prints goes to standard error."""
     try:
-        return action()
-    except Exception as error:
+        with redirect_stdout(sys.stderr):
+            return action()
+    except (Exception, SystemExit) as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() == path.resolve()]
         line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else (lines[-1] if lines else None)
         said = (str(error).strip() or "no message").splitlines()[0]

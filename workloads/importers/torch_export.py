@@ -7,8 +7,10 @@ table are decomposed by PyTorch's own rules first (einsum becomes products, in-p
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from pimsim.errors import ConfigError
@@ -114,7 +116,7 @@ def export(module: torch.nn.Module, inputs: Any, where: str) -> ExportedProgram:
     level = quiet.level
     quiet.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), redirect_stdout(sys.stderr), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.export.export(module.eval(), positional, keywords)
             for _ in range(DECOMPOSITIONS):
