@@ -137,7 +137,7 @@ def test_broken_lines_are_counted_named_and_left_out(tmp_path):
 def test_rows_are_shuffled_once_by_seed(tmp_path, monkeypatch):
     from workloads.data import streaming
 
-    monkeypatch.setattr(streaming, "_ROWS", 400)  # five buckets
+    monkeypatch.setattr(streaming, "_BUCKET_ROWS", 400)  # four buckets
     lines = [line.replace("\t1\t", f"\t{i}\t", 1) for i, line in enumerate(_criteo_lines(2000))]
     (tmp_path / "train.txt").write_text("\n".join(lines))
     plain, one, again, other = (

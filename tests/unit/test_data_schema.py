@@ -136,3 +136,19 @@ def test_a_missing_file_says_which(tmp_path):
         open_dataset(str(tmp_path / "mine.yaml"))
     with pytest.raises(ConfigError, match=r"none\.yaml"):
         open_dataset(str(tmp_path / "none.yaml"))
+
+
+def test_empty_and_damaged_files_are_one_line(tmp_path):
+    import gzip
+
+    name = f"{tmp_path / 'mine.yaml'}:split=temporal"
+    (tmp_path / "mine.csv").write_text(",".join(TABLE) + "\n")
+    with pytest.raises(DataError, match=r"no rows$"):
+        open_dataset(name)
+    _csv(tmp_path / "mine.csv")
+    packed = gzip.compress((tmp_path / "mine.csv").read_bytes())
+    for content in (packed[:-20], packed[:40] + b"\xff" * 40 + packed[80:], b"no gzip"):
+        (tmp_path / "mine.csv.gz").write_bytes(content)
+        with pytest.raises(DataError, match=r"mine\.csv\.gz: ") as caught:
+            prepare(name, tmp_path / "mine.csv.gz", lambda line: None)
+        assert "\n" not in str(caught.value)

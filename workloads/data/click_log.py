@@ -78,6 +78,8 @@ class ClickLog(Adapter):
             spool.fill(self.chunks(source, broken))
             if broken.count:
                 say(f"left out {broken.count} broken lines; the first: {broken.first[0]}")
+            if not len(spool.label()):
+                raise DataError(f"{source}: no rows")
             split = self._split(spool)
             refuse_empty(split, str(source))
             schema, counts, files, facts = write_splits(place, spool, self.dense_fields(), split, self.shuffle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -114,7 +115,7 @@ def read_rows(path: Path, columns: Sequence[Column], form: TextFormat, broken: B
                 columns, first_line = _from_header(handle.readline(), columns, form.separator, path), 2
             blocks = _text_blocks(handle)
         yield from _parsed(blocks, _Parser(path, columns, form), first_line, broken)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 

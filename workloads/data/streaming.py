@@ -19,8 +19,10 @@ from pimsim.errors import DataError
 from workloads.data.encoding import Encoder, Numbering
 from workloads.data.tables import SPLITS, Schema
 
-_ROWS = 1 << 18
+_ROWS = 1 << 16
 """Rows that are worked on together."""
+_BUCKET_ROWS = 1 << 20
+"""Rows that are permuted in memory when a split is shuffled."""
 
 
 class Chunk(NamedTuple):
@@ -165,7 +167,7 @@ class _SplitFiles:
         }
         self._random = None if shuffle is None else np.random.default_rng(np.random.SeedSequence([shuffle, rows]))
         self._row = np.dtype([("dense", np.float32, (dense,)), ("sparse", np.int32, (sparse,)), ("label", np.uint8)])
-        self._buckets = [(folder / f"bucket-{i}").open("w+b") for i in range(-(-rows // _ROWS))] if self._random else []
+        self._buckets = [(folder / f"bucket-{i}").open("w+b") for i in range(-(-rows // _BUCKET_ROWS))] if self._random else []
 
     def add(self, dense: np.ndarray, sparse: np.ndarray, label: np.ndarray) -> None:
         parts = {"dense": dense, "sparse": sparse, "label": label}
