@@ -173,17 +173,15 @@ class Weighted(nn.Module):
 
 def test_bags_of_different_sizes_and_weighted_rows() -> None:
     inputs = (torch.randn(4, 8), torch.zeros(10, dtype=torch.long), torch.tensor([0, 1, 3, 6, 10]), torch.ones(10))
-
-    class Doubling(Weighted):
-        pass
-
     doubled = (torch.randn(8, 8), torch.zeros(20, dtype=torch.long), torch.tensor([0, 1, 3, 6, 10, 11, 13, 16, 20]), torch.ones(20))
-    imported = import_module(Doubling(), inputs, doubled=doubled)
+    imported = import_module(Weighted(), inputs, doubled=doubled)
     [gather] = imported.workload.gathers
     assert gather.tables[0].pooling == 3  # 10 rows in 4 bags
     assert [(o.function, o.elements) for o in only(imported, Elementwise)] == [("mul", 24), ("mul", 8)]
     with pytest.raises(ConfigError, match=r"shape \(10,\) does not show the batch of 4"):
         import_module(Weighted(), inputs)
+    with pytest.raises(ConfigError, match=r"example doubled \(write build\(batch\)"):
+        import_module(Dlrm(), Dlrm.example(3))  # as many tables as samples
 
 
 class Pointwise(nn.Module):

@@ -55,9 +55,12 @@ def import_module(
     """
     where = where or name
     batch = batch_of(inputs, where)
-    doubled = double(inputs, batch, where) if doubled is None else doubled
-    programs = [records(export(module, each, where), batch) for each in (inputs, doubled)]
-    program = merge(programs[0], programs[1], where)
+    first = records(export(module, inputs, where), batch)
+    if doubled is None:
+        doubled, twice = double(inputs, batch, where), f"{where}: with the example doubled (write build(batch) to make it yourself)"
+    else:
+        twice = f"{where}: at twice the batch"
+    program = merge(first, records(export(module, doubled, twice), batch), where)
     _check_inputs(program, where)
     lowering = Lowering(program, pooling)
     lowering.run(OPERATORS, FREE, FILLS)
