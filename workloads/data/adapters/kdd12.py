@@ -62,13 +62,12 @@ class Kdd12(PaperLog):
 
 def _profiles(path: Path, broken: Broken) -> tuple[np.ndarray, np.ndarray]:
     """(users,) ids in ascending order, and (2, users) gender and age; the last line of a user counts."""
-    parts = [
-        np.stack([rows.keys[column.name] for column in PROFILE])
-        for rows in read_rows(path, PROFILE, TextFormat("\t", header=False), broken)
-    ]
-    table = np.concatenate(parts, axis=1) if parts else np.empty((3, 0), np.int64)
-    users = np.ascontiguousarray(table[0])
-    small = np.where(table[1:] == MISSING, 0, table[1:]).astype(np.int32)
+    parts, attributes = [np.empty(0, np.int64)], [np.empty((2, 0), np.int32)]
+    for rows in read_rows(path, PROFILE, TextFormat("\t", header=False), broken):
+        parts.append(rows.keys["user_id"].copy())
+        both = np.stack([rows.keys["gender"], rows.keys["age"]])
+        attributes.append(np.where(both == MISSING, 0, both).astype(np.int32))
+    users, small = np.concatenate(parts), np.concatenate(attributes, axis=1)
     if (np.diff(users) > 0).all():  # the file is in order of the user
         return users, small
     users, last = np.unique(users[::-1], return_index=True)
