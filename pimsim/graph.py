@@ -271,7 +271,8 @@ class IndexSource(Spec):
     seed: int = 0
     """Seed of a drawn trace."""
     path: str | None = None
-    """`.npz` file (kind `file`), relative to the workload file: one int array (samples, pooling) per table name."""
+    """`.npz` file (kind `file`), relative to the workload file: one int array (samples, pooling) per table name; -1
+    fills samples with fewer look-ups (variable pooling)."""
 
 
 class Workload(Spec):

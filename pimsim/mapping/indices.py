@@ -184,18 +184,20 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _checked(arrays: dict[str, np.ndarray], table: Table, path: Path) -> np.ndarray:
-    """One table's array, int64 (samples, pooling), within the table."""
+    """One table's array, int64 (samples, pooling), within the table; -1 fills a sample with fewer look-ups (variable pooling)."""
     if table.name not in arrays:
         raise ConfigError(f"{path}: {unknown_name('table', table.name, arrays)}")
     array = arrays[table.name]
     array = array[:, None] if array.ndim == 1 else array
     if not len(array) or array.shape[1] != table.pooling:
         raise ConfigError(f"{path}: {table.name}: shape {array.shape}, expected (samples, {table.pooling}) with one sample at least")
-    outside = (array < 0) | (array >= table.rows)
+    outside = (array < -1) | (array >= table.rows)
     if outside.any():
         sample = int(np.argmax(outside.any(axis=1)))
         value = int(array[outside][0])
-        raise ConfigError(f"{path}: {table.name}: sample {sample} looks up row {value}, allowed 0 to {table.rows - 1}")
+        raise ConfigError(f"{path}: {table.name}: sample {sample} looks up row {value}, allowed 0 to {table.rows - 1} (-1: no look-up)")
+    if not (array >= 0).any():
+        raise ConfigError(f"{path}: {table.name}: no look-up at all")
     return array.astype(np.int64)
 
 

@@ -75,13 +75,13 @@ class LookUps:
 
     @classmethod
     def of(cls, pooled: list[NDArray[np.int64]]) -> LookUps:
-        """From one (batch, pooling) array of rows for each table."""
+        """From one (batch, pooling) array of rows for each table; an entry of -1 is no look-up."""
         batch, pooling = len(pooled[0]), np.array([rows.shape[1] for rows in pooled])
-        return cls(
-            table=np.tile(np.repeat(np.arange(len(pooled)), pooling), batch),
-            index=np.concatenate(pooled, axis=1).reshape(-1).astype(np.int64),
-            sample=np.repeat(np.arange(batch), pooling.sum()),
-        )
+        table = np.tile(np.repeat(np.arange(len(pooled)), pooling), batch)
+        index = np.concatenate(pooled, axis=1).reshape(-1).astype(np.int64)
+        sample = np.repeat(np.arange(batch), pooling.sum())
+        there = index >= 0
+        return cls(table, index, sample) if there.all() else cls(table[there], index[there], sample[there])
 
 
 NO_WORK = OperatorCost(unit="-", latency_ps=0, resources=())

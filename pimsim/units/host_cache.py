@@ -74,7 +74,7 @@ def warm_hits(device: DeviceSpec, workload: Workload, batch: int) -> dict[str, B
     lines = sum(
         int(n) * t.rows for gather, each in zip(workload.gathers, slots, strict=True) for n, t in zip(each, gather.tables, strict=True)
     )
-    widths = [batch * int(each @ [t.pooling for t in gather.tables]) for gather, each in zip(workload.gathers, slots, strict=True)]
+    widths = [int(np.count_nonzero(number == 0)) for _, number in _lines(workload, slots, batch, 1)]
     if lines <= cache.sets * cache.ways:
         hit = np.ones(sum(widths), bool)
     else:
@@ -90,16 +90,16 @@ def _measured(cache: CacheSpec, workload: Workload, slots: list[IntArray], batch
         most = min(most, max(file_samples(workload) // batch - 1, 0))
     batches = min(-(-enough // accesses), most)
     while True:
-        lines = _lines(workload, slots, batch, 1 + batches)
-        hit = hits(cache, lines[::-1].reshape(-1))
+        line, number = (np.concatenate(part) for part in zip(*_lines(workload, slots, batch, 1 + batches), strict=True))
+        hit = hits(cache, line[np.argsort(-number, kind="stable")])
         warm = hit[:-accesses]
         if batches >= most or np.count_nonzero(~warm) >= enough:
             return hit[-accesses:]
         batches = min(2 * batches, most)
 
 
-def _lines(workload: Workload, slots: list[IntArray], batch: int, batches: int) -> IntArray:
-    """(batches, accesses) line numbers."""
+def _lines(workload: Workload, slots: list[IntArray], batch: int, batches: int) -> list[tuple[IntArray, IntArray]]:
+    """For each gather the line of every burst, in request order, and the number of its batch."""
     drawn = draw_indices(workload, batch * batches)
     first, parts = 0, []
     for gather, each in zip(workload.gathers, slots, strict=True):
@@ -108,6 +108,7 @@ def _lines(workload: Workload, slots: list[IntArray], batch: int, batches: int) 
         starts = first + np.cumsum(size) - size
         bursts = each[found.table]
         step = np.arange(int(bursts.sum())) - np.repeat(np.cumsum(bursts) - bursts, bursts)
-        parts.append((np.repeat(starts[found.table] + found.index * bursts, bursts) + step).reshape(batches, -1))
+        line = np.repeat(starts[found.table] + found.index * bursts, bursts) + step
+        parts.append((line, np.repeat(found.sample // batch, bursts)))
         first += int(size.sum())
-    return np.concatenate(parts, axis=1)
+    return parts
