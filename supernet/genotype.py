@@ -182,7 +182,9 @@ class Genotype(Spec):
         """Reads a genotype file (see `from_json`)."""
         try:
             text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from None
         return cls.from_json(text, str(path))
 

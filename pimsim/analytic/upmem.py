@@ -28,7 +28,7 @@ from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul
 from pimsim.spec.device import DeviceSpec
 from pimsim.units import dpu_instructions as isa
 from pimsim.units import dpu_programs as programs
-from pimsim.units.upmem import FUNCTIONS, Launch, UpmemSpec
+from pimsim.units.upmem import Launch, UpmemSpec
 
 Array = NDArray[np.float64]
 LIMITS = ("MRAM transfers", "instruction issue", "latency of few tasklets", "host transfers")
@@ -216,16 +216,8 @@ class Upmem(Analytic):
 
     def _elementwise(self, item: Elementwise, device: DeviceSpec, batch: int) -> Launch:
         unit: Any = device.unit
-        bits = item.activation_bits
-        if item.function not in FUNCTIONS or bits == 4:
-            raise ConfigError(f"kernel {item.function}: {bits} bits: DPUs run {', '.join(FUNCTIONS)} on 8, 16 or 32 bits")
-        dtype, op, word = unit.dtype(bits), FUNCTIONS[item.function], programs.GRANULE * 8 // bits
-        steps = isa.multiply_steps(unit.int32_operand_bits)
-        loop = isa.element_loop(op, dtype, item.operands, unit.library_instructions, steps)
-        loop += max(item.operands - 2, 0) * isa.operation(op, dtype, unit.library_instructions, steps)
-        elements = item.elements * batch
-        each = -(-elements // (unit.dpus_of(device) * word)) * word
-        unit._check_mram(item.operands * each * bits // 8, f"kernel {item.function}: operands of a DPU")
+        each, loop = unit.dealt(item, device, batch)
+        bits, elements = item.activation_bits, item.elements * batch
         cycles, issued, dma = elementwise(unit, each, bits, item.operands, loop)
         busy = cycles * elements / each
         return Launch(math.ceil(cycles), int(issued), int(dma), busy, -(-elements // each), receive=each * bits // 8)

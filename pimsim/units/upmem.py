@@ -104,8 +104,12 @@ class UpmemSpec(DpuSpec):
         out, kind = rows * each * 4, "broadcast" if groups == 1 else "to"
         return Launch(cycles, issued, dma, float(busy), used * groups, each * one, kind, programs.padded(out))
 
-    def _elementwise(self, item: Elementwise, device: DeviceSpec, batch: int) -> Launch:
-        """Elements dealt over DPUs in blocks."""
+    def dealt(self, item: Elementwise, device: DeviceSpec, batch: int) -> tuple[int, float]:
+        """Elements that each DPU gets, in blocks, and instructions for one of them.
+
+        Raises:
+            ConfigError: a function, width or size that the DPUs do not run.
+        """
         bits = item.activation_bits
         if item.function not in FUNCTIONS or bits == 4:
             raise ConfigError(f"kernel {item.function}: {bits} bits: DPUs run {', '.join(FUNCTIONS)} on 8, 16 or 32 bits")
@@ -115,13 +119,17 @@ class UpmemSpec(DpuSpec):
         loop += max(item.operands - 2, 0) * isa.operation(op, dtype, self.library_instructions, steps)
         if item.operands * self.tile_bytes * self.tasklets + self.stack_bytes * self.tasklets > self.wram_bytes:
             raise ConfigError(f"kernel {item.function}: operands: {item.operands}: tiles of {self.tasklets} tasklets exceed the WRAM")
-        elements = item.elements * batch
-        each = -(-elements // (self.dpus_of(device) * word)) * word
-        used = -(-elements // each)
+        each = -(-item.elements * batch // (self.dpus_of(device) * word)) * word
         self._check_mram(item.operands * each * bits // 8, f"kernel {item.function}: operands of a DPU")
+        return each, loop
+
+    def _elementwise(self, item: Elementwise, device: DeviceSpec, batch: int) -> Launch:
+        """Elements dealt over DPUs in blocks."""
+        each, loop = self.dealt(item, device, batch)
+        bits, elements = item.activation_bits, item.elements * batch
         program = programs.elementwise(each, bits, item.operands, loop, self.tile_bytes, self.tasklets, self.transfer_cycles)
         cycles, issued, dma = (int(value) for value in self._run(*program)[0])
-        return Launch(cycles, issued, dma, cycles * elements / each, used, receive=each * bits // 8)
+        return Launch(cycles, issued, dma, cycles * elements / each, -(-elements // each), receive=each * bits // 8)
 
     def _gather(self, item: Gather, device: DeviceSpec, where: Coordinates, bag: NDArray[np.int64]) -> Launch:
         """Look-ups done where their rows live."""

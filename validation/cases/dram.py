@@ -25,10 +25,10 @@ PRESETS = {
 def _runs(simulator: str) -> list[tuple[dict[str, str], ReplayResult]]:
     with golden("dram", "reference_runs.csv").open() as handle:
         rows = [row for row in csv.DictReader(handle) if row["simulator"] == simulator]
-    return [(row, _ours(row)) for row in rows if row["standard"].startswith(tuple(PRESETS)) and _comparable(row)]
+    return [(row, ours(row)) for row in rows if row["standard"].startswith(tuple(PRESETS)) and comparable(row)]
 
 
-def _comparable(row: dict[str, str]) -> bool:
+def comparable(row: dict[str, str]) -> bool:
     """All runs of Ramulator; of DRAMsim3 those whose policy is ours: reads, one rank, interleaved map, hardly a repeated address."""
     if row["simulator"] == "ramulator2.1":
         return True
@@ -36,7 +36,8 @@ def _comparable(row: dict[str, str]) -> bool:
     return alike and ("emb128" not in row["trace"] or row["interval"] != "0")
 
 
-def _ours(row: dict[str, str]) -> ReplayResult:
+def ours(row: dict[str, str]) -> ReplayResult:
+    """Our replay of one reference run."""
     config, theirs = row["config"], row["simulator"] == "dramsim3"
     closed = "closed" in config
     policy: Any = "open" if not closed else "auto-precharge" if theirs else "closed"

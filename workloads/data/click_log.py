@@ -17,7 +17,6 @@ from workloads.data.encoding import Encoder, Modulo, Vocabulary
 from workloads.data.reading import Broken
 from workloads.data.split import stratified_split, temporal_split
 from workloads.data.streaming import Chunk, SparseField, Spool, refuse_empty, write_splits
-from workloads.data.tables import Tables
 
 
 class ClickLog(Adapter):
@@ -57,21 +56,7 @@ class ClickLog(Adapter):
         """Tenths of the rows that train, validate and test."""
         return 8, 1, 1
 
-    def read(self, source: Path) -> Tables:
-        raise NotImplementedError("a click log streams: use build")
-
     def build(self, folder: Path, source: Path, description: dict[str, Any], say: Callable[[str], None]) -> None:
-        """Raw files to a cache folder.
-
-        Args:
-            folder: final place.
-            source: raw folder or file.
-            description: goes into `meta.json`.
-            say: gets lines of text.
-
-        Raises:
-            DataError: malformed raw files, or an unwritable folder.
-        """
         broken = Broken(self.broken)
         with building(folder) as place:
             spool = Spool(place / "spool", self.sparse_fields(), len(self.dense_fields()))

@@ -12,8 +12,7 @@ from typing import Any
 
 from pimsim.errors import DataError
 from workloads.data.adapters.base import Adapter, adapter, missing_files
-from workloads.data.cache import read_meta, source_digest, write_cache
-from workloads.data.click_log import ClickLog
+from workloads.data.cache import read_meta, source_digest
 from workloads.data.location import cache_root
 
 
@@ -43,10 +42,7 @@ def prepare(dataset: str, source: Path, progress: Callable[[str], None] | None =
     say(f"building the cache of {dataset} in {folder}")
     settings = chosen.model_dump(mode="json")
     description = {"name": dataset, "adapter": chosen.name, "settings": settings, "source": digests}
-    if isinstance(chosen, ClickLog):
-        chosen.build(folder, source, description, say)
-    else:
-        write_cache(folder, chosen.read(source), description)
+    chosen.build(folder, source, description, say)
     rows = sum(split["rows"] for split in read_meta(folder)["splits"].values())
     say(f"built the cache of {dataset}: {rows:,} rows in {time.perf_counter() - started:.1f} s")
     return folder

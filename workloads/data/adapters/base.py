@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from pimsim.configs import parse_override
 from pimsim.discovery import implementations
 from pimsim.errors import DataError, unknown_name
 from pimsim.spec.base import Spec, validate
+from workloads.data.cache import write_cache
 from workloads.data.tables import Tables
 
 
@@ -40,12 +42,33 @@ class Adapter(Spec, ABC):
         raise DataError(f"data set {self.name!r}: it has no users' histories")
 
     @abstractmethod
+    def build(self, folder: Path, source: Path, description: dict[str, Any], say: Callable[[str], None]) -> None:
+        """Raw files to a cache folder.
+
+        Args:
+            folder: final place.
+            source: raw folder or file.
+            description: goes into `meta.json`.
+            say: gets lines of text.
+
+        Raises:
+            DataError: malformed raw files, or an unwritable folder.
+        """
+
+
+class TableAdapter(Adapter):
+    """A data set that fits in memory."""
+
+    @abstractmethod
     def read(self, source: Path) -> Tables:
         """All rows of all splits.
 
         Raises:
             DataError: the raw files are malformed.
         """
+
+    def build(self, folder: Path, source: Path, description: dict[str, Any], say: Callable[[str], None]) -> None:
+        write_cache(folder, self.read(source), description)
 
 
 def adapter(name: str) -> Adapter:

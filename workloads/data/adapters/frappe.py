@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from pimsim.errors import DataError
-from workloads.data.adapters.base import Adapter, read_label, read_table
+from workloads.data.adapters.base import TableAdapter, read_label, read_table
 from workloads.data.tables import SPLITS, Schema, Split, Tables
 
 FIELDS = {
@@ -18,7 +18,7 @@ FIELDS = {
 """Fields and their cardinalities, in the order of the global ids."""
 
 
-class Frappe(Adapter):
+class Frappe(TableAdapter):
     """`train.parquet`, `valid.parquet`, `test.parquet` with `label` and ten columns of global ids (each field offset by those
     before it).
 

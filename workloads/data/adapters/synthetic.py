@@ -9,14 +9,14 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
 from pimsim.mapping.indices import zipf_ranks
-from workloads.data.adapters.base import Adapter
+from workloads.data.adapters.base import TableAdapter
 from workloads.data.tables import Schema, Split, Tables
 
 RANK = 4
 """Length of the latent vectors whose dot products are the planted pairwise interactions."""
 
 
-class Synthetic(Adapter):
+class Synthetic(TableAdapter):
     """Independent bounded-Zipf ids and log-normal dense values; a click is drawn with probability sigmoid(logit).
 
     The logit is a constant plus four parts, each scaled to its stated standard deviation over all rows:
