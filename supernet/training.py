@@ -1,9 +1,9 @@
 """Trains a supernet: one sampled network a step, row-sparse table updates, resumable to the bit.
 
 Single-operator any-connection sampling (NASRec): every step draws one network from the space, with the distribution that the
-search uses, and trains its canonical form. Over the first part of the training the widest path (full widths, every connection)
-is drawn instead with a chance that falls linearly from 1 to 0. Everything random is a function of (seed, step), so a checkpoint
-needs no generator states: weights, optimiser states and the step's number are all.
+search uses (or another of `supernet.sampling`), and trains its canonical form. Over the first part of the training the widest
+path (full widths, every connection) is drawn instead with a chance that falls linearly from 1 to 0. Everything random is a
+function of (seed, step), so a checkpoint needs no generator states: weights, optimiser states and the step's number are all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from supernet import optim
 from supernet.genotype import Genotype
 from supernet.model import Supernet, schema_dict
 from supernet.runs import Progress, claim, fixed_arithmetic, read_torch, save_atomically
+from supernet.sampling import STRATEGIES, Strategy
 from supernet.space import Space
 from supernet.standalone import features
 from workloads.data import Dataset, iterate
@@ -48,6 +49,8 @@ class TrainingSettings(Spec):
     """Greatest Euclidean norm of the gradient of all weights but the tables."""
     embedding_l2: NonNegativeFloat = 0.6
     """Row-wise decay of the tables: every step multiplies all rows by exp(-embedding learning rate * this)."""
+    sampling: Strategy = "any_connection"
+    """Which network a step draws once the warm-up with the widest path is over."""
     widest_share: float = Field(0.4, ge=0, le=1)
     """Share of the steps over which the chance of the widest path falls from 1 to 0."""
     seed: NonNegativeInt = 0
@@ -169,7 +172,7 @@ class _Run:
         warm = self.settings.widest_share * self.total
         if rng.random() < 1 - self.step / warm if warm else False:
             return self.space.widest(rng).canonical()
-        return self.space.sample(rng).canonical()
+        return STRATEGIES[self.settings.sampling](self.space, rng).canonical()
 
     def steps(self) -> Iterator[float]:
         """Runs the remaining steps, yielding each one's loss."""

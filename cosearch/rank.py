@@ -1,0 +1,148 @@
+"""The rank check of a run: networks of its space trained alone, scored by its supernet and by supernets trained in other ways."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cosearch.problem import section_settings
+from cosearch.progress import Progress
+from cosearch.runfolder import RunFolder
+from cosearch.steps import Steps
+from pimsim.discovery import implementation
+from pimsim.errors import RunError
+from pimsim.executors import WorkerDied
+
+if TYPE_CHECKING:
+    from supernet.genotype import Genotype
+    from supernet.sampling import Strategy
+    from workloads.data import Dataset
+
+
+@dataclass(frozen=True)
+class RankStudy:
+    """What a rank check does.
+
+    Attributes:
+        models: Networks trained alone.
+        seed: Of the networks, their training and the bootstrap.
+        top_k: Size of the short list whose regret is measured.
+        draws: Bootstrap draws.
+        strategies: Further ways to sample in the supernet's training, each of which trains one more supernet.
+    """
+
+    models: int = 40
+    seed: int = 0
+    top_k: int = 5
+    draws: int = 2000
+    strategies: tuple[Strategy, ...] = ()
+
+
+def rank_check(run: RunFolder, study: RankStudy, jobs: int, progress: Progress) -> dict[str, Any]:
+    """Trains networks alone in `rank/alone/`, scores them in every way, writes `rank/networks.csv`; finished parts are only read.
+
+    Returns:
+        `networks`, `truth` (best, median, worst log loss alone) and `ways`: for every way of scoring its name, its statistics (see
+        `supernet.rank.rank_statistics`, each `value`, `low`, `high`) and `tau_below_shipped`, how far its tau lies below the run's own.
+
+    Raises:
+        RunError: the run has no finished supernet, or a network could not be trained.
+    """
+    from supernet.rank import draw_networks
+    from supernet.training import open_supernet
+    from workloads.data import open_dataset
+
+    dataset = open_dataset(run.resolved["dataset"])
+    space = open_supernet(run.path / "supernet", dataset).space
+    networks = draw_networks(space, study.models, study.seed)
+    alone = _train_alone(run, networks, study.seed, jobs, progress)
+    scores = {
+        name: _scores(folder, dataset, settings, networks, name, progress)
+        for name, folder, settings in _ways(run, study, dataset, progress)
+    }
+    _write_networks(run.path / "rank" / "networks.csv", networks, alone, scores)
+    return _result(study, [found["logloss"] for found in alone], scores)
+
+
+def _train_alone(run: RunFolder, networks: list[Genotype], seed: int, jobs: int, progress: Progress) -> list[dict[str, float]]:
+    from supernet.final import FinalSettings
+    from supernet.rank import TrainAlone
+
+    settings = section_settings(FinalSettings, run.problem, "final.training").model_dump(mode="json")
+    factory = TrainAlone(run.resolved["dataset"], settings, run.path / "rank" / "alone", seed)
+    executor = implementation("pimsim.executors", "EXECUTOR", "executor", "local")(factory, jobs)
+    texts = [network.to_json() for network in networks]
+    found: dict[str, dict[str, float]] = {}
+    try:
+        with progress.phase("networks alone", len(texts)) as update:
+            for text, result in executor.run(texts):
+                if isinstance(result, WorkerDied):
+                    raise RunError(f"{run.path}: a network of the rank check could not be trained: {result.why}")
+                found[text] = result
+                update(len(found), f"last {result['logloss']:.4f}")
+    finally:
+        executor.close()
+    return [found[text] for text in texts]
+
+
+def _ways(run: RunFolder, study: RankStudy, dataset: Dataset, progress: Progress) -> Iterator[tuple[str, Path, Any]]:
+    """Every way of scoring: name, folder of its supernet, scoring settings."""
+    from supernet.scoring import ScoringSettings
+    from supernet.training import TrainingSettings, open_supernet, train_supernet
+
+    scoring = section_settings(ScoringSettings, run.problem, "scoring")
+    training = section_settings(TrainingSettings, run.problem, "supernet")
+    plain = scoring.model_copy(update={"head_rows": 0})
+    space = open_supernet(run.path / "supernet", dataset).space
+    folders = {training.sampling: run.path / "supernet"}
+    for strategy in study.strategies:
+        if strategy not in folders:
+            folders[strategy] = run.path / "rank" / f"supernet-{strategy}"
+            with Steps(progress, f"supernet {strategy}") as steps:
+                train_supernet(space, dataset, training.model_copy(update={"sampling": strategy}), folders[strategy], steps)
+    for strategy, folder in folders.items():
+        yield f"{strategy}, last layer refitted", folder, scoring.model_copy(update={"head_rows": scoring.head_rows or 4096})
+        yield f"{strategy}, as trained", folder, plain
+
+
+def _scores(folder: Path, dataset: Dataset, settings: Any, networks: list[Genotype], name: str, progress: Progress) -> list[float]:
+    from supernet.scoring import Scorer
+
+    scorer, scores = Scorer(folder, dataset, settings), []
+    with progress.phase(name, len(networks)) as update:
+        for network in networks:
+            scores.append(float(scorer.score(network).logloss))
+            update(len(scores))
+    return scores
+
+
+def _result(study: RankStudy, truth: list[float], scores: dict[str, list[float]]) -> dict[str, Any]:
+    import numpy as np
+
+    from supernet.rank import rank_statistics, tau_difference
+
+    statistics = functools.partial(rank_statistics, alone=truth, top_k=study.top_k, draws=study.draws, seed=study.seed)
+    first = next(iter(scores))
+    ways = []
+    for name, values in scores.items():
+        found = {key: asdict(estimate) for key, estimate in statistics(values).items()}
+        below = None if name == first else asdict(tau_difference(scores[first], values, truth, study.draws, study.seed))
+        ways.append({"name": name, **found, "tau_below_shipped": below})
+    best, median, worst = np.percentile(truth, [0, 50, 100]).tolist()
+    return {"networks": len(truth), "top_k": study.top_k, "truth": {"best": best, "median": median, "worst": worst}, "ways": ways}
+
+
+def _write_networks(path: Path, networks: list[Genotype], alone: list[dict[str, float]], scores: dict[str, list[float]]) -> None:
+    """One line a network: digest, log loss and AUC alone, every score."""
+    draft = path.with_name(path.name + ".part")
+    with draft.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["genotype_digest", "logloss_alone", "auc_alone", *scores])
+        for index, (network, found) in enumerate(zip(networks, alone, strict=True)):
+            writer.writerow([network.digest(), found["logloss"], found["auc"], *(values[index] for values in scores.values())])
+    os.replace(draft, path)
