@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pimsim.discovery import implementations
+from pimsim.errors import DataError
 from supernet.blocks.base import BlockOperator, Limits, Ranges, places, source_fields
 from supernet.genotype import MERGER_FIELDS, Genotype
 from supernet.space import Space
@@ -23,7 +24,13 @@ Schema = dict[str, Any]
 
 
 def schema_dict(schema: Any) -> Schema:
-    """A data set's schema as the plain mapping that exports carry."""
+    """A data set's schema as the plain mapping that exports carry.
+
+    Raises:
+        DataError: multi-valued fields.
+    """
+    if schema.multi_valued:
+        raise DataError(f"field {schema.multi_valued[0]!r} is multi-valued: a search space reads one value a field (pooling: none)")
     return {"dense": list(schema.dense), "sparse": list(schema.sparse), "cardinalities": [int(n) for n in schema.cardinalities]}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from workloads.operators.embedding import Embedding
+from workloads.operators.embedding import Embedding, pooled_rows
 from workloads.zoo.base import CtrModel
 from workloads.zoo.network import Node
 
@@ -38,19 +38,15 @@ class Look(nn.Module):
         self.ends = np.cumsum(pooling).tolist()
 
     def forward(self, sparse: torch.Tensor) -> torch.Tensor:
-        """Pooled vectors (rows, *out_shape) of field-local row numbers (rows, look-ups)."""
-        rows, tables = sparse.long() + self.offsets, self.operator.tables
-        if len(self.dims) == 1:
-            found = functional.embedding(rows, self.weights[0])
-            poolings = {table.pooling for table in tables}
-            if poolings == {1}:
-                return found
-            if len(poolings) == 1:
-                return found.unflatten(1, (len(tables), -1)).sum(2)
+        """Pooled vectors (rows, *out_shape) of field-local row numbers (rows, look-ups); -1 is no look-up of a multi-valued field."""
+        tables = self.operator.tables
+        if len(self.dims) == 1 and all(table.pooling == 1 for table in tables):
+            return functional.embedding(sparse.long() + self.offsets, self.weights[0])
+        rows = torch.where(sparse < 0, -1, sparse.long() + self.offsets)
         pooled = []
         for i, table in enumerate(tables):
             weight = self.weights[self.dims.index(table.dim)]
-            pooled.append(functional.embedding(rows[:, self.ends[i] - table.pooling : self.ends[i]], weight).sum(1))
+            pooled.append(pooled_rows(weight, rows[:, self.ends[i] - table.pooling : self.ends[i]]))
         return torch.cat(pooled, dim=1).unflatten(1, self.operator.out_shape)
 
     def arrays(self) -> dict[str, np.ndarray]:

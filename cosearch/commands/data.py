@@ -25,6 +25,9 @@ def data(
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the trace's hit rate against cache size to FILE.svg.")] = None,
     row_bytes: Annotated[int, typer.Option("--row-bytes", min=1, help="Bytes of an embedding row, for --plot.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the trace's first sample.")] = 0,
+    fields: Annotated[
+        Path | None, typer.Option("--fields", help="Also write fields and table sizes to FILE.yaml, for a model file's `dataset:`.")
+    ] = None,
 ) -> None:
     """Build the binary cache of a data set from its raw files; write a trace of its look-ups for the simulator."""
     from workloads.data import open_dataset
@@ -35,6 +38,8 @@ def data(
 
     folder = open_dataset(dataset, say).folder if source is None else prepare(dataset, source, say)
     print(folder)
+    if fields is not None:
+        _write_fields(fields, dataset, folder)
     if trace is not None or plot is not None:
         from workloads.indices import save_npz
 
@@ -43,6 +48,23 @@ def data(
             save_npz(trace, rows)
             say(f"{trace}: {len(rows)} tables, {len(next(iter(rows.values()))):,} samples")
         _report(rows, row_bytes, plot)
+
+
+def _write_fields(target: Path, dataset: str, folder: Path) -> None:
+    """The data set's fields as a file like those in `configs/datasets/`."""
+    import yaml
+
+    from pimsim.errors import RunError
+    from workloads.data import Dataset
+    from workloads.zoo.datasets import fields_of
+
+    opened = Dataset(folder)
+    tree = fields_of(opened.schema).model_dump(mode="json", exclude_defaults=True)
+    tree |= {"summary": f"{dataset}: {len(opened.schema.dense)} dense and {len(opened.schema.sparse)} sparse fields", "source": str(folder)}
+    try:
+        target.write_text(yaml.safe_dump(tree, sort_keys=False), encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"--fields {target}: cannot be written: {error.strerror}") from None
 
 
 def _look_ups(dataset: str, folder: Path, source: Path | None, samples: int, history: int | None, seed: int) -> dict[str, np.ndarray]:

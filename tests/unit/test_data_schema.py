@@ -14,7 +14,7 @@ from workloads.data.prepare import prepare
 SCHEMA = """
 label: {name: rating, positive_above: 3}
 dense: [price, {name: age, scale: none}]
-sparse: [user, {name: item, hash: 7}, {name: tags, values: 3}]
+sparse: [user, {name: item, hash: 7}, {name: tags, values: 3, pooling: none}]
 missing: [NA, "-"]
 time: when
 min_count: 1

@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     dense: np.ndarray
     """(batch, dense fields) float32."""
     sparse: np.ndarray
-    """(batch, sparse fields) int32."""
+    """(batch, look-ups) int32; see `Split.sparse`."""
     label: np.ndarray
     """(batch,) uint8."""
 

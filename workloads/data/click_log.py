@@ -63,12 +63,17 @@ class ClickLog(Adapter):
             spool.fill(self.chunks(source, broken))
             if broken.count:
                 say(f"left out {broken.count} broken lines; the first: {broken.first[0]}")
+            left_out = {name: rows for name, rows in broken.shortened.items() if rows}
+            for name, rows in left_out.items():
+                say(f"{name}: {rows:,} rows have more values than are kept; the later ones are left out")
             if not len(spool.label()):
                 raise DataError(f"{source}: no rows")
             split = self._split(spool)
             refuse_empty(split, str(source))
             schema, counts, files, facts = write_splits(place, spool, self.dense_fields(), split, self.shuffle)
             facts["broken_lines"] = {"count": broken.count, "first": broken.first}
+            if broken.shortened:
+                facts["rows_with_more_values"] = dict(broken.shortened)
             for line in collision_lines(facts.get("collisions", {})):
                 say(line)
             describe(place, description, schema, counts, files, facts)

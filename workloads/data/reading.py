@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -68,6 +68,8 @@ class Broken:
     count: int = 0
     first: list[str] = field(default_factory=list)
     """What is wrong with the first ones."""
+    shortened: Counter[str] = field(default_factory=Counter)
+    """Rows with more values of a multi-valued column than are kept, by column."""
 
     def add(self, count: int, problems: list[str]) -> None:
         """Counts more broken lines.

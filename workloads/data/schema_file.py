@@ -14,6 +14,7 @@ from pimsim.errors import DataError
 from pimsim.spec.base import Spec, validate
 from workloads.data.click_log import ClickLog, log_scaled
 from workloads.data.encoding import Modulo, Vocabulary
+from workloads.data.parse_kernel import MISSING
 from workloads.data.reading import Broken, Column, TextFormat, read_rows
 from workloads.data.streaming import Chunk, SparseField
 
@@ -48,7 +49,14 @@ class SparseColumn(Spec):
     min_count: PositiveInt | None = None
     """Fewest training rows of a value that gets an id of its own; the file's `min_count` when not given."""
     values: NonNegativeInt = 0
-    """Values kept of a multi-valued column, which becomes as many fields; 0: one value per row."""
+    """Values kept of a multi-valued column; 0: one value per row."""
+    pooling: Literal["sum", "none"] = "sum"
+    """What becomes of several values: `sum`: one field, of which a model sums the embeddings; `none`: as many fields, each row kept."""
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it is one field of several look-ups."""
+        return self.values > 1 and self.pooling == "sum"
 
 
 class SchemaFile(ClickLog):
@@ -112,12 +120,13 @@ class SchemaFile(ClickLog):
         return tuple(column.name for column in self.dense)
 
     def sparse_fields(self) -> list[SparseField]:
-        return [SparseField(c.name, Modulo(c.hash) if c.hash else Vocabulary(c.min_count or self.min_count), c.values) for c in self.sparse]
+        encoders = (Modulo(c.hash) if c.hash else Vocabulary(c.min_count or self.min_count) for c in self.sparse)
+        return [SparseField(c.name, encoder, c.values, c.pooled) for c, encoder in zip(self.sparse, encoders, strict=True)]
 
     def chunks(self, source: Path, broken: Broken) -> Iterator[Chunk]:
         (path,) = self.source_files(source)
         wanted = {c.name: Column(c.name, "number") for c in self.dense}
-        wanted |= {c.name: Column(c.name, "text", c.values) for c in self.sparse}
+        wanted |= {c.name: Column(c.name, "text", c.values and c.values + 1) for c in self.sparse}  # one more tells what is left out
         wanted[self.label.name] = Column(self.label.name, "label" if self.label.positive_above is None else "number")
         if self.time is not None:
             wanted[self.time] = Column(self.time, "time")
@@ -132,7 +141,10 @@ class SchemaFile(ClickLog):
                     raise DataError(f"{path}: line {rows.lines[np.argmax(np.isnan(value))]}: {self.label.name}: missing, expected a number")
                 label = (value > self.label.positive_above).astype(np.uint8)
             dense = np.stack([self._scaled(c, rows.numbers[c.name]) for c in self.dense], axis=1) if self.dense else None
-            keys = [rows.keys[c.name].T if c.values else rows.keys[c.name] for c in self.sparse]
+            keys = [rows.keys[c.name][: c.values].T if c.values else rows.keys[c.name] for c in self.sparse]
+            for c in self.sparse:
+                if c.values:
+                    broken.shortened[c.name] += int((rows.keys[c.name][c.values] != MISSING).sum())
             time = rows.keys[self.time] if self.time is not None and self.split == "temporal" else None
             yield Chunk(label, np.zeros((len(label), 0), np.float32) if dense is None else dense, keys, time)
 

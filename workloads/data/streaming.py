@@ -17,6 +17,7 @@ import numpy as np
 
 from pimsim.errors import DataError
 from workloads.data.encoding import Encoder, Numbering
+from workloads.data.parse_kernel import MISSING
 from workloads.data.tables import SPLITS, Schema
 
 _ROWS = 1 << 16
@@ -44,12 +45,29 @@ class SparseField(NamedTuple):
     name: str
     encoder: Encoder
     slots: int = 0
-    """Values of a multi-valued column; its slots become the fields `name_0` ... with one vocabulary. 0: single values."""
+    """Values of a multi-valued column; 0: single values."""
+    pooled: bool = False
+    """A multi-valued column is one field of several look-ups, -1 where a row has fewer values; else its slots become the fields
+    `name_0` ... with one vocabulary, in which a missing value is a value."""
 
     @property
     def names(self) -> list[str]:
         """Names of the fields it becomes."""
-        return [f"{self.name}_{slot}" for slot in range(self.slots)] if self.slots else [self.name]
+        return [f"{self.name}_{slot}" for slot in range(self.slots)] if self.slots and not self.pooled else [self.name]
+
+    @property
+    def width(self) -> int:
+        """Columns in a split's `sparse`."""
+        return max(1, self.slots)
+
+    def ids(self, values: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, int, dict[str, Any]]:
+        """Ids of the column's values, cardinality and facts (see `Encoder.ids`)."""
+        if not self.pooled:
+            return self.encoder.ids(self.name, values, counts)
+        present = values != MISSING
+        ids = np.full(len(values), -1, np.int32)
+        ids[present], cardinality, facts = self.encoder.ids(self.name, values[present], counts[present])
+        return ids, cardinality, facts
 
 
 class Spool:
@@ -93,14 +111,14 @@ class Spool:
             Cardinality and facts.
         """
         field, numbering = self.fields[index], Numbering()
-        slots = max(1, field.slots)
+        slots = field.width
         path = self._path("keys", index)
         with path.open("rb") as keys, self._path("codes", index).open("wb") as codes:
             for start in range(0, len(split), _ROWS):
                 train = np.repeat(split[start : start + _ROWS] == 0, slots)
                 numbering.codes(np.fromfile(keys, np.int64, len(train)), train).tofile(codes)
         path.unlink()
-        ids, cardinality, facts = field.encoder.ids(field.name, numbering.values, numbering.counts)
+        ids, cardinality, facts = field.ids(numbering.values, numbering.counts)
         np.save(self._path("ids", index), ids)
         return cardinality, facts
 
@@ -108,7 +126,7 @@ class Spool:
         """(dense, sparse) of all rows, in chunks."""
         ids = [np.load(self._path("ids", i).with_suffix(".npy")) for i in range(len(self.fields))]
         codes = [self._path("codes", i).open("rb") for i in range(len(self.fields))]
-        width = sum(len(field.names) for field in self.fields)
+        width = sum(field.width for field in self.fields)
         with (self.folder / "dense").open("rb") as dense:
             try:
                 total = sum(map(len, self._labels))
@@ -116,7 +134,7 @@ class Spool:
                     count = min(_ROWS, total - start)
                     sparse, place = np.empty((count, width), np.int32), 0
                     for field, of_value, handle in zip(self.fields, ids, codes, strict=True):
-                        slots = max(1, field.slots)
+                        slots = field.width
                         sparse[:, place : place + slots] = of_value[np.fromfile(handle, np.int32, count * slots).reshape(count, slots)]
                         place += slots
                     yield np.fromfile(dense, np.float32, count * self.dense).reshape(count, self.dense), sparse
@@ -215,15 +233,18 @@ def write_splits(
         encoded = list(pool.map(lambda index: spool.encode(index, split), range(len(spool.fields))))
     names = tuple(name for field in spool.fields for name in field.names)
     sizes = tuple(size for field, (size, _) in zip(spool.fields, encoded, strict=True) for _ in field.names)
+    pooling = tuple(field.width // len(field.names) for field in spool.fields for _ in field.names)
+    schema = Schema(dense=dense, sparse=names, cardinalities=sizes, pooling=pooling if max(pooling) > 1 else ())
     label = spool.label()
     rows = {name: int((split == i).sum()) for i, name in enumerate(SPLITS)}
-    out = [_SplitFiles(folder / name, rows[name], len(dense), len(names), None if i else shuffle) for i, name in enumerate(SPLITS)]
-    unknown = np.zeros((len(SPLITS), len(names)), np.int64)
+    out = [_SplitFiles(folder / name, rows[name], len(dense), sum(pooling), None if i else shuffle) for i, name in enumerate(SPLITS)]
+    unknown, present = np.zeros((2, len(SPLITS), sum(pooling)), np.int64)
 
     def add(i: int, start: int, chunk_dense: np.ndarray, chunk_sparse: np.ndarray) -> None:
         chosen = np.flatnonzero(split[start : start + len(chunk_sparse)] == i)
         sparse = chunk_sparse[chosen]
         unknown[i] += (sparse == 0).sum(axis=0)
+        present[i] += (sparse >= 0).sum(axis=0)
         out[i].add(chunk_dense[chosen], sparse, label[start + chosen])
 
     start = 0
@@ -232,13 +253,16 @@ def write_splits(
             list(pool.map(lambda i, at=start, rows=chunk: add(i, at, *rows), range(len(SPLITS))))
             start += len(chunk[1])
     files = {f"{name}/{part}": entry for name, one in zip(SPLITS, out, strict=True) for part, entry in one.close().items()}
-    shares = {name: {s: float(unknown[i, f] / rows[s]) for i, s in enumerate(SPLITS)} for f, name in enumerate(names)}
+    shares = {
+        name: {s: float(unknown[i, at].sum() / max(1, present[i, at].sum())) for i, s in enumerate(SPLITS)}
+        for name, at in schema.columns().items()
+    }
     facts: dict[str, Any] = {"out_of_vocabulary": shares}
     collided = {field.name: fact["collisions"] for field, (_, fact) in zip(spool.fields, encoded, strict=True) if "collisions" in fact}
     if collided:
         facts["collisions"] = collided
     counts = {name: {"rows": rows[name], "positives": int(label[split == i].sum())} for i, name in enumerate(SPLITS)}
-    return Schema(dense=dense, sparse=names, cardinalities=sizes), counts, files, facts
+    return schema, counts, files, facts
 
 
 def refuse_empty(split: np.ndarray, where: str) -> None:

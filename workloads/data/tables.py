@@ -21,15 +21,35 @@ class Schema(Spec):
     dense: tuple[str, ...] = ()
     """Names of the dense (numeric) fields; may be none."""
     sparse: tuple[str, ...]
-    """Names of the sparse (categorical) fields, each with one id per row."""
+    """Names of the sparse (categorical) fields."""
     cardinalities: tuple[PositiveInt, ...]
     """Ids of each sparse field run from 0 to its cardinality - 1."""
+    pooling: tuple[PositiveInt, ...] = ()
+    """Ids of each sparse field in a row, of which a model takes the sum of the embeddings; one each where not given. A field of
+    several ids is multi-valued: -1 fills rows that have fewer."""
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:
         if len(self.sparse) != len(self.cardinalities):
             raise ValueError(f"{len(self.sparse)} sparse fields but {len(self.cardinalities)} cardinalities")
+        if self.pooling and len(self.pooling) != len(self.sparse):
+            raise ValueError(f"{len(self.sparse)} sparse fields but {len(self.pooling)} pooling factors")
         return self
+
+    @property
+    def lookups(self) -> tuple[int, ...]:
+        """Columns of each sparse field in a split's `sparse`."""
+        return self.pooling or (1,) * len(self.sparse)
+
+    @property
+    def multi_valued(self) -> tuple[str, ...]:
+        """Names of the fields with several ids in a row."""
+        return tuple(name for name, count in zip(self.sparse, self.lookups, strict=True) if count > 1)
+
+    def columns(self) -> dict[str, slice]:
+        """Where each sparse field stands in a split's `sparse`."""
+        ends = np.cumsum(self.lookups).tolist()
+        return {name: slice(end - count, end) for name, count, end in zip(self.sparse, self.lookups, ends, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -39,7 +59,7 @@ class Split:
     dense: np.ndarray
     """(rows, dense fields) float32."""
     sparse: np.ndarray
-    """(rows, sparse fields) int32, field-local ids."""
+    """(rows, look-ups) int32, field-local ids, field after field; a multi-valued field has several columns, filled up with -1."""
     label: np.ndarray
     """(rows,) uint8, 0 or 1."""
 
@@ -69,7 +89,7 @@ class Tables:
         """
         for name, split in self.splits.items():
             rows, place = len(split), f"{where}: {name}"
-            expected = {"dense": (rows, len(self.schema.dense)), "sparse": (rows, len(self.schema.sparse)), "label": (rows,)}
+            expected = {"dense": (rows, len(self.schema.dense)), "sparse": (rows, sum(self.schema.lookups)), "label": (rows,)}
             dtypes = {"dense": np.float32, "sparse": np.int32, "label": np.uint8}
             for part, array in split.arrays():
                 if array.shape != expected[part] or array.dtype != dtypes[part]:
@@ -82,8 +102,9 @@ class Tables:
             if not np.isfinite(split.dense).all():
                 row = int(np.argmin(np.isfinite(split.dense).all(axis=1)))
                 raise DataError(f"{place}: row {row}: a dense value is not finite")
-            outside = (split.sparse < 0) | (split.sparse >= np.array(self.schema.cardinalities))
-            if outside.any():
-                row, column = (int(i[0]) for i in np.nonzero(outside))
-                allowed = self.schema.cardinalities[column] - 1
-                raise DataError(f"{place}: row {row}: {self.schema.sparse[column]} {split.sparse[row, column]}, allowed 0 to {allowed}")
+            for (column, span), count in zip(self.schema.columns().items(), self.schema.cardinalities, strict=True):
+                ids, least = split.sparse[:, span], 0 if span.stop - span.start == 1 else -1
+                outside = (ids < least) | (ids >= count)
+                if outside.any():
+                    row = int(np.argmax(outside.any(axis=1)))
+                    raise DataError(f"{place}: row {row}: {column} {ids[outside][0]}, allowed {least} to {count - 1}")

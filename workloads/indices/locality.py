@@ -15,15 +15,20 @@ def reuse(trace: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Reuse of the rows of each table.
 
     Args:
-        trace: {table name: (samples, pooling) row numbers}.
+        trace: {table name: (samples, pooling) row numbers}; -1 is no look-up.
 
     Returns:
         {table name: look-ups, rows touched, mean look-ups of a touched row, share of touched rows that are touched once, share of the
         look-ups that go to the hottest hundredth of the touched rows}.
+
+    Raises:
+        ConfigError: a table without look-ups.
     """
     facts = {}
     for name, rows in trace.items():
-        counts = np.sort(np.unique(rows, return_counts=True)[1])[::-1]
+        counts = np.sort(np.unique(rows[rows >= 0], return_counts=True)[1])[::-1]
+        if not len(counts):
+            raise ConfigError(f"trace: {name}: no look-up at all")
         facts[name] = {
             "lookups": int(counts.sum()),
             "rows": len(counts),
@@ -37,6 +42,8 @@ def reuse(trace: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
 def in_order(trace: Mapping[str, np.ndarray]) -> np.ndarray:
     """All look-ups of a trace, sample by sample and table by table, as row numbers of one memory in which the tables follow each other.
 
+    Entries of -1 are no look-ups.
+
     Raises:
         ConfigError: tables with different numbers of samples, or none.
     """
@@ -46,9 +53,10 @@ def in_order(trace: Mapping[str, np.ndarray]) -> np.ndarray:
     parts, offset = [], 0
     for rows in trace.values():
         table = np.asarray(rows, np.int64).reshape(len(rows), -1)
-        parts.append(table + offset)
+        parts.append(np.where(table < 0, -1, table + offset))
         offset += int(table.max()) + 1
-    return np.concatenate(parts, axis=1).ravel()
+    rows_in_order = np.concatenate(parts, axis=1).ravel()
+    return rows_in_order[rows_in_order >= 0]
 
 
 def hit_rates(

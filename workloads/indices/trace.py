@@ -25,12 +25,12 @@ def trace_from_split(split: Split, schema: Schema, samples: int, seed: int = 0) 
         seed: chooses the first row.
 
     Returns:
-        {field name: int64 array (samples, 1)}.
+        {field name: int64 array (samples, pooling)}; -1, no look-up, fills the samples of a multi-valued field.
     """
     rows = len(split.label)
     start = int(np.random.default_rng(seed).integers(rows))
     window = split.sparse[(start + np.arange(samples)) % rows]
-    return {name: window[:, i : i + 1].astype(np.int64) for i, name in enumerate(schema.sparse)}
+    return {name: window[:, columns].astype(np.int64) for name, columns in schema.columns().items()}
 
 
 def drawn(tables: Iterable[Table], samples: int, source: IndexSource) -> dict[str, np.ndarray]:

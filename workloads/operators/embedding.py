@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Embedding(Operator):
     """For each table, `pooling` row numbers -> the sum of those rows; one gather-and-reduce for all tables.
 
-    Inputs: one int array (batch, pooling) per table. Output: (tables, dim) if all tables share one dim, else (sum of dims,).
+    Inputs: one int array (batch, pooling) per table; in a table with a pooling factor above 1, -1 is no look-up.
+    Output: (tables, dim) if all tables share one dim, else (sum of dims,).
     Parameters: `<table>.weight` (rows, dim).
 
     The reference looks up the arrays it is given; rounding to a table's `bits` is the caller's.
@@ -46,14 +47,27 @@ class Embedding(Operator):
         return builder.add(Gather(name=name, inputs=tuple(inputs), tables=self.tables, output_bits=self.activation_bits))
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
-        pooled = [parameters[f"{table.name}.weight"][ids].sum(axis=1) for table, ids in zip(self.tables, inputs, strict=True)]
+        pooled = []
+        for table, ids in zip(self.tables, inputs, strict=True):
+            rows = parameters[f"{table.name}.weight"][ids]
+            pooled.append((np.where(ids[..., None] < 0, 0, rows) if table.pooling > 1 else rows).sum(axis=1))
         return np.concatenate(pooled, axis=1).reshape(len(inputs[0]), *self.out_shape)
 
     def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         import torch
 
-        pooled = [parameters[f"{table.name}.weight"][ids].sum(1) for table, ids in zip(self.tables, inputs, strict=True)]
+        tables = zip(self.tables, inputs, strict=True)
+        pooled = [pooled_rows(parameters[f"{table.name}.weight"], ids) for table, ids in tables]
         return torch.cat(pooled, dim=1).reshape(len(inputs[0]), *self.out_shape)
+
+
+def pooled_rows(weight: Tensor, ids: Tensor) -> Tensor:
+    """(batch, dim) sums of the rows (rows, dim) that ids (batch, pooling) name; with pooling above 1, those of -1 count nothing."""
+    from torch.nn import functional
+
+    if ids.shape[1] == 1:
+        return functional.embedding(ids[:, 0], weight)
+    return functional.embedding_bag(ids.clamp(min=0), weight, mode="sum", per_sample_weights=(ids >= 0).to(weight.dtype))
 
 
 OPERATOR = Embedding

@@ -22,8 +22,11 @@ class DatasetFields(Spec):
 
 
 def fields_of(schema: Any) -> DatasetFields:
-    """The fields of an open data set's schema (`dense`, `sparse`, `cardinalities`)."""
-    tables = tuple(TableGroup(name=name, rows=int(rows)) for name, rows in zip(schema.sparse, schema.cardinalities, strict=True))
+    """The fields of an open data set's schema (`dense`, `sparse`, `cardinalities`, `lookups`)."""
+    tables = tuple(
+        TableGroup(name=name, rows=int(rows), pooling=pooling)
+        for name, rows, pooling in zip(schema.sparse, schema.cardinalities, schema.lookups, strict=True)
+    )
     return DatasetFields(summary="", source="the data set's own schema", dense_features=len(schema.dense), tables=tables)
 
 
