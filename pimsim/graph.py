@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import networkx as nx
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from pimsim.errors import ConfigError
 from pimsim.spec.base import Spec, first_problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Bits = Literal[4, 8, 16, 32]
 
@@ -177,6 +180,12 @@ class Product(Primitive):
     @property
     def macs(self) -> int:
         return self.outputs * self.k
+
+    def kept(self, full: NDArray[Any]) -> NDArray[Any]:
+        """Of whole products (batch, m, n) what this one keeps: all, or (batch, pairs) of the strict lower triangle row by row."""
+        import numpy as np
+
+        return full[(slice(None), *np.tril_indices(self.m, -1))] if self.triangle else full
 
     @property
     def input_bytes(self) -> int:

@@ -24,7 +24,7 @@ class KernelReport:
 
     Attributes:
         device: Name of the device.
-        kernel: `gemv`, `add`, `mul`, `relu`, `embedding` ...
+        kernel: `gemv`, `dot`, `reduce`, `add`, `mul`, `relu`, `embedding` ...
         cycles: Memory clocks of the kernel.
         tck_ps: Length of a memory clock.
         baseline: The same work without the units.
@@ -93,7 +93,7 @@ def run_kernel(
 
     Args:
         device: A device with units.
-        item: `MatMul` (one vector a sample: matrix-vector), `Elementwise` or `Gather`.
+        item: `MatMul` (one vector a sample: matrix-vector), `Product`, `Reduce`, `Elementwise` or `Gather`.
         batch: Samples.
         indices: Where the rows of a `Gather` come from; uniform draws when None.
         end_to_end: Count the read-back of results and the host's share too; without it the weights are resident, results stay.
@@ -160,7 +160,7 @@ def _closed_forms(device: DeviceSpec, item: AnyPrimitive, batch: int, lookups: L
 def _name(item: AnyPrimitive) -> str:
     if isinstance(item, Elementwise):
         return item.function
-    return {"matmul": "gemv", "gather": "embedding"}.get(item.op, item.op)
+    return {"matmul": "gemv", "gather": "embedding", "product": "dot"}.get(item.op, item.op)
 
 
 def _host_baseline(

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
 
 def kernel(
-    name: Annotated[str, typer.Argument(help="gemv, add, mul, relu or embedding.")],
+    name: Annotated[str, typer.Argument(help="gemv, dot, reduce, add, mul, relu or embedding.")],
     device: Annotated[str, typer.Option("--device", help="Device name (pimsim devices) or YAML file.")],
     out_features: Annotated[int | None, typer.Option("--out-features", help="gemv: rows of the matrix.")] = None,
     in_features: Annotated[int | None, typer.Option("--in-features", help="gemv: columns of the matrix.")] = None,
-    elements: Annotated[int | None, typer.Option("--elements", help="add, mul, relu: elements of the result.")] = None,
+    elements: Annotated[int | None, typer.Option("--elements", help="add, mul, relu: of the result; reduce: to add.")] = None,
+    outputs: Annotated[int | None, typer.Option("--outputs", help="reduce: sums (1).")] = None,
+    vectors: Annotated[int | None, typer.Option("--vectors", help="dot: feature vectors of a sample.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="dot: the whole Gram matrix, not only its strict lower triangle.")] = False,
     tables: Annotated[int, typer.Option("--tables", help="embedding: tables.")] = 1,
     rows: Annotated[int | None, typer.Option("--rows", help="embedding: rows of each table.")] = None,
-    dim: Annotated[int | None, typer.Option("--dim", help="embedding: elements of a row.")] = None,
+    dim: Annotated[int | None, typer.Option("--dim", help="embedding: elements of a row; dot: of a vector.")] = None,
     pooling: Annotated[int, typer.Option("--pooling", help="embedding: look-ups per table and sample (pooling factor).")] = 1,
     bits: Annotated[int | None, typer.Option("--bits", help="Bits of an element: 4, 8, 16 or 32 (16; embedding rows 32).")] = None,
     batch: Annotated[int, typer.Option("--batch", help="Samples.")] = 1,
@@ -44,6 +47,7 @@ def kernel(
     if channels is not None:
         overrides["dram.channels"] = channels
     sizes = {"out_features": out_features, "in_features": in_features, "elements": elements, "tables": tables, "rows": rows, "dim": dim}
+    sizes |= {"vectors": vectors, "outputs": outputs, "full": full or None}
     more = {"pooling": pooling, "bits": bits, "zipf": zipf, "indices": indices, "seed": seed}
     given = {key: value for key, value in (sizes | more).items() if value is not None}
     asked = validate(KernelSpec, {"name": name} | given, "kernel")

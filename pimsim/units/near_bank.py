@@ -28,12 +28,13 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 
 from pimsim.dram.standard import Organisation, common_timing, resolve_organisation
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul
+from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul, Product, Reduce
 from pimsim.mapping.placement import Coordinates, place
 from pimsim.spec.device import DeviceSpec, UnitSpec
 from pimsim.spec.operating import ScaledLogic
 from pimsim.units.cost import MEMORY, KernelRun, LookUps, OperatorCost, add_up
 from pimsim.units.near_bank_gather import Gathered, gather_banks, gather_striped
+from pimsim.units.near_bank_products import product_values, run_product, run_sum, sum_values
 
 if TYPE_CHECKING:
     from pimsim.engine.fenced import AllBankMode, Served
@@ -105,6 +106,11 @@ class NearBankSpec(ScaledLogic, UnitSpec):
         burst_ps = -(-cycles * 1_000_000 // max(int(self.clock_mhz), 1))
         return max(timing["nCCDL"], -(-burst_ps // timing["tCK_ps"]))
 
+    def logic_clock_mhz(self, device: DeviceSpec) -> float:
+        """Own clock, or in step with the memory's column commands."""
+        timing = common_timing(device.dram)
+        return self.clock_mhz or 1e6 / (timing["nCCDL"] * timing["tCK_ps"])
+
     def peak_gbps(self, bits: int, organisation: Organisation, timing: dict[str, int]) -> float:
         """Bytes per nanosecond that all units of one channel read from their banks."""
         gap_ns = self.column_gap(bits, organisation, timing) * timing["tCK_ps"] / 1000
@@ -151,6 +157,10 @@ class NearBankSpec(ScaledLogic, UnitSpec):
             return self._run_elementwise(item, device, batch, end_to_end)
         if isinstance(item, Gather) and lookups is not None:
             return self._run_gather(item, device, lookups, end_to_end)
+        if isinstance(item, Product):
+            return run_product(self, item, device, batch, end_to_end)
+        if isinstance(item, Reduce):
+            return run_sum(self, item, device, batch, end_to_end)
         return super().run_kernel(item, device, batch, lookups, end_to_end)
 
     def _run_matmul(self, item: MatMul, device: DeviceSpec, batch: int, end_to_end: bool) -> KernelRun:
@@ -209,13 +219,16 @@ class NearBankSpec(ScaledLogic, UnitSpec):
             energy = add_up(energy, done.back.energy_pj, done.host.energy_pj)
         return KernelRun(_clocks(latency, device), done.busiest, energy, done.limited_by)
 
-    def compute(self, item: AnyPrimitive, *operands: NDArray[Any], organisation: Organisation = HBM2_CHANNEL) -> NDArray[Any]:
+    def compute(
+        self, item: AnyPrimitive, *operands: NDArray[Any], organisation: Organisation = HBM2_CHANNEL, channels: int = 64
+    ) -> NDArray[Any]:
         """The values of a kernel; see `UnitSpec.compute` and `pimsim.units.near_bank_values`.
 
         Args:
-            item: `MatMul`, `Elementwise` (add, mul, relu) or `Gather` of one table.
+            item: `MatMul`, `Product`, `Reduce`, `Elementwise` (add, mul, relu) or `Gather` of one table.
             *operands: As in `UnitSpec.compute`.
             organisation: Geometry of one channel, for the lanes of a burst and the banks of a unit.
+            channels: Channels, over whose units a sum is dealt.
         """
         from pimsim.units import near_bank_values as values
 
@@ -228,6 +241,10 @@ class NearBankSpec(ScaledLogic, UnitSpec):
         if isinstance(item, Gather):
             weights = operands[2] if len(operands) > 2 else None
             return values.gather(operands[0], operands[1], weights, item.tables[0].bits)
+        if isinstance(item, Product):
+            return product_values(self, item, list(operands), organisation)
+        if isinstance(item, Reduce):
+            return sum_values(self, item, operands[0], organisation, channels)
         return super().compute(item, *operands)
 
     def matmul(self, item: MatMul, device: DeviceSpec, batch: int) -> OperatorCost:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pimsim.errors import ConfigError
+from pimsim.graph import Product
 
 Array = NDArray[Any]
 
@@ -109,3 +110,39 @@ def gather(rows: Array, indices: Array, weights: Array | None, bits: int) -> Arr
     for place in range(indices.shape[1]):
         total = multiply_add(total, table[indices[:, place]], factors[:, place, None])
     return total
+
+
+def product(item: Product, operands: list[Array], per_burst: int, registers: int, banks: int, tree: bool) -> Array:
+    """Products of two activations: each vector of the first operand with the matrix of the second one, as `matvec` adds them.
+
+    Args:
+        item: The product.
+        operands: (batch, m, k) and (batch, n, k), or the first alone for its Gram matrix.
+        per_burst: Elements of a burst.
+        registers: Bursts of an input tile.
+        banks: Banks of a unit.
+        tree: Lanes are added by the unit.
+
+    Returns:
+        (batch, m, n), or (batch, pairs) row by row for a strict lower triangle.
+    """
+    pairs = zip(operands[0], operands[-1], strict=True)
+    full = np.stack([matvec(second, first, item.activation_bits, per_burst, registers, banks, tree) for first, second in pairs])
+    return item.kept(full)
+
+
+def reduction(vectors: Array, bits: int, parts: int, fold: int, deep: int, tree: bool) -> Array:
+    """Sums of vectors (batch, k, outputs) to (batch, outputs).
+
+    `fold` vectors lie side by side in a burst, `deep` bursts one behind the other in each of the `parts` units that share a sum. A unit
+    adds burst after burst; the host adds the units one after another, then the vectors side by side, or pairwise in FP32 the unit's tree.
+    """
+    batch, count, outputs = vectors.shape
+    padded = np.pad(to_format(vectors, bits), ((0, 0), (0, parts * deep * fold - count), (0, 0)))
+    bursts = padded.reshape(batch, parts, deep, fold, outputs)
+    total = bursts[:, :, 0]
+    for burst in range(1, deep):
+        total = total + bursts[:, :, burst]
+    if tree:
+        return _in_turn(np.moveaxis(_tree(np.moveaxis(total, 2, -1)), 1, -1))
+    return _in_turn(np.moveaxis(_in_turn(np.moveaxis(total, 1, -1)), 1, -1))
