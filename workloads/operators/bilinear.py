@@ -75,7 +75,8 @@ class BilinearFusion(Operator):
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         left, right = inputs
         rows, columns = self._head
-        seen = np.einsum("bhi,hji->bhj", left.reshape(-1, self.heads, columns), parameters["pair.weight"])
+        heads = zip(parameters["pair.weight"], left.reshape(-1, self.heads, columns).transpose(1, 0, 2), strict=True)
+        seen = np.stack([piece @ weight.T for weight, piece in heads], axis=1)
         pairs = (seen * right.reshape(-1, self.heads, rows)).sum(axis=(1, 2))
         return linear(parameters, "left.", left) + linear(parameters, "right.", right) + pairs[:, None]
 
