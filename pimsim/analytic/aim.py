@@ -119,7 +119,8 @@ def _timings(table: DeviceTable) -> list[tuple[tuple[str, int], ...]]:
         timing = resolve_timing(device.dram)
         if "nRCDRDMAC" not in timing:
             raise ConfigError(f"dram.speed: {device.dram.speed!r} of {device.dram.standard}: has no timing of AiM commands")
-        found.append(tuple(sorted(timing.items())))
+        unit: Any = device.unit
+        found.append(tuple(sorted((timing | {"nLOGIC": unit.logic_clocks(timing)}).items())))
     return found
 
 
@@ -259,7 +260,7 @@ class Aim(Analytic):
             part, few = table.take(index), rows[index]
             turns = [[Instruction("EWMUL", int(full), row)] for row in (1, 2)]
             clocks[index], counts[:, index] = steady(part, [Instruction("EWMUL", int(full))], turns, few - 1, np.ones(len(index)))
-            short = (full - rest) * np.maximum(part.timing("nCCDS"), part.timing("nCCDL"))
+            short = (full - rest) * _gap(part)
             clocks[index] -= short
             counts[EWMUL16, index] -= full - rest
         return clocks, counts
@@ -279,7 +280,7 @@ class Aim(Analytic):
         on = table["refresh"] > 0
         if not on.any():
             return clocks
-        gap = np.maximum(table.timing("nCCDS"), table.timing("nCCDL"))
+        gap = _gap(table)
         within = np.minimum((counts[MAC16] + counts[EWMUL16] + counts[AF16]) * gap / np.maximum(clocks, 1), 1)
         lost = 2 + table.timing("nRP") + table.timing("nRFCab") + within * (1 + table.timing("nRCDRDMAC"))
         lost += (1 - within) * 2 * table.timing("nMODCH")
@@ -299,12 +300,24 @@ class Aim(Analytic):
             "WR": of("WRCP", "WRMAC16") + banks * of("WRA16"),
         }
         columns = of("MAC16") * banks + of("MAC") + of("EWMUL16") * table["groups"]
-        return memory_energy(table, plain, _bursts(counts)) | {"pim_mac": columns * table.unit("mac_column_pj")}
+        return memory_energy(table, plain, _bursts(counts)) | {
+            "pim_column": columns * table.unit("column_read_pj"),
+            "pim_mac": columns * table.unit("column_mac_pj"),
+        }
 
     def _limit(self, table: DeviceTable, cycles: Array, counts: Array) -> NDArray[np.int64]:
-        gap = np.maximum(table.timing("nCCDS"), table.timing("nCCDL"))
-        columns, buffer = (counts[MAC16] + counts[EWMUL16]) * gap, counts[AimCommand.WRGB] * gap
+        columns, buffer = (counts[MAC16] + counts[EWMUL16]) * _gap(table), counts[AimCommand.WRGB] * table.timing("nCCDL")
         return np.stack([columns, buffer, cycles - columns - buffer]).argmax(axis=0)
+
+
+def _gap(table: DeviceTable) -> Array:
+    """(n,) clocks between two all-bank column commands."""
+
+    def gaps() -> Array:
+        units: list[Any] = [device.unit for device in table.devices]
+        return np.array([unit.column_gap(16, None, resolve_timing(d.dram)) for unit, d in zip(units, table.devices, strict=True)], float)
+
+    return table.keep("aim.gap", gaps)
 
 
 def _bursts(counts: Array) -> Array:

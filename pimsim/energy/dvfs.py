@@ -6,8 +6,9 @@
 Modelling decisions:
     * A device is brought to its point once, when it is loaded; every engine then sees ordinary numbers. The device that results states
       them for the new voltage, so that bringing it there again changes nothing.
-    * Only logic scales: arithmetic of near-bank units; arithmetic, last-level cache, dispatch and standing power of the host. DRAM
-      timing, column reads and interface energy belong to the memory's own supply and stay.
+    * Only logic scales: arithmetic of the units, caches beside reducers, the power of running DPUs; arithmetic, last-level cache, dispatch
+      and standing power of the host. DRAM timing, column reads and interface energy belong to the memory's own supply and stay.
+    * What a unit's clock changes beside its time, the unit says (`UnitSpec.at_clock`).
     * The host's cache runs at the cores' clock.
     * With a table, a clock alone chooses the lowest voltage that allows it. Without one, a unit's clock alone is a design choice at the
       nominal voltage: it is held against `max_clock_mhz` only when a voltage is chosen too.
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
     from pimsim.spec.operating import ScaledLogic
 
 L = TypeVar("L", bound="ScaledLogic")
-DYNAMIC = ("pj_per_mac_8", "pj_per_mac_16", "pj_per_mac_32", "pj_per_flop", "pj_per_llc_byte")
+DYNAMIC = (
+    *("pj_per_mac_8", "pj_per_mac_16", "pj_per_mac_32", "column_mac_pj", "pj_per_add", "cache_pj_per_access", "active_mw"),
+    *("pj_per_flop", "pj_per_llc_byte"),
+)
 STANDING = ("static_w",)
 
 
@@ -41,7 +45,7 @@ def at_operating_point(device: DeviceSpec) -> DeviceSpec:
 
     changed: dict[str, Any] = {}
     if isinstance(device.unit, ScaledLogic):
-        changed["unit"] = _point(device.unit, "unit", _unit_clock(device))
+        changed["unit"] = _point(device.unit, "unit", device.unit.logic_clock_mhz(device)).at_clock()
     changed["host"] = _host_clock(_point(device.host, "host", device.host.clock_mhz or device.host.nominal_clock_mhz))
     return device if all(getattr(device, name) is value for name, value in changed.items()) else device.model_copy(update=changed)
 
@@ -60,23 +64,12 @@ def _speed(logic: ScaledLogic, voltage_v: float) -> float:
     return float(max(voltage_v - logic.threshold_v, 0.0) ** logic.velocity_exponent / voltage_v)
 
 
-def _unit_clock(device: DeviceSpec) -> float | None:
-    """Clock of a near-bank unit: its own, or in step with the memory's column commands."""
-    from pimsim.dram.standard import common_timing
-
-    clock = getattr(device.unit, "clock_mhz", None)
-    if clock is not None:
-        return float(clock)
-    timing = common_timing(device.dram)
-    return 1e6 / (timing["nCCDL"] * timing["tCK_ps"])
-
-
 def _least_voltage(logic: ScaledLogic, section: str, clock_mhz: float) -> float:
     """Lowest voltage of the table that allows a clock."""
     fast = [point.voltage_v for point in logic.operating_points if point.clock_mhz >= clock_mhz]
     if not fast:
         most = max(point.clock_mhz for point in logic.operating_points)
-        raise ConfigError(f"{section}.clock_mhz: {clock_mhz:g}: above the {most:g} MHz of {section}.operating_points")
+        raise ConfigError(f"{section}.{logic.CLOCK}: {clock_mhz:g}: above the {most:g} MHz of {section}.operating_points")
     return min(fast)
 
 
@@ -90,8 +83,8 @@ def _point(logic: L, section: str, clock_mhz: float | None) -> L:
             raise ConfigError(f"{section}.operating_point: " + unknown_name("operating point", logic.operating_point, points or ["none"]))
         point = points[logic.operating_point]
         voltage, clock_mhz = point.voltage_v, point.clock_mhz
-        update = {"clock_mhz": clock_mhz, "operating_point": None}
-    elif voltage is None and logic.operating_points and getattr(logic, "clock_mhz", None) is not None:
+        update = {logic.CLOCK: clock_mhz, "operating_point": None}
+    elif voltage is None and logic.operating_points and getattr(logic, logic.CLOCK, None) is not None:
         voltage = _least_voltage(logic, section, float(clock_mhz or 0))
     if voltage is None:
         return logic

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
 
@@ -36,6 +36,14 @@ class UnitSpec(Sourced, ABC):
     @abstractmethod
     def area_mm2(self, device: DeviceSpec) -> float:
         """Area of all units of a device."""
+
+    def logic_clock_mhz(self, device: DeviceSpec) -> float | None:
+        """Clock of the units' logic, their own or in step with the memory; None where they have none."""
+        return getattr(self, "clock_mhz", None)
+
+    def at_clock(self) -> Self:
+        """The unit with what its own clock changes beside its time; itself for units without such numbers."""
+        return self
 
     def stripes(self, device: DeviceSpec) -> int:
         """Pieces into which `mapping.tables: striped` cuts a row within one channel."""

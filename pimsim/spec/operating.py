@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import PositiveFloat
 
 from pimsim.spec.base import Sourced, Spec
@@ -18,6 +20,8 @@ class OperatingPoint(Spec):
 class ScaledLogic(Sourced):
     """Logic whose voltage can be chosen; `pimsim.energy.dvfs` applies the choice when a device is loaded."""
 
+    CLOCK: ClassVar[str] = "clock_mhz"
+    """Field that holds the clock."""
     voltage_v: PositiveFloat | None = None
     """Supply voltage of the logic; none: the nominal one."""
     operating_point: str | None = None

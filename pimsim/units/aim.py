@@ -2,7 +2,8 @@
 
 Modelling decisions:
     * Every unit multiplies one column of its bank with the same column of the channel's global buffer, every max(nCCDS, nCCDL) clocks:
-      the units keep up with the columns, as in the public simulator.
+      the units keep up with the columns, as in the public simulator. With a slower clock of their own a column takes a cycle of that clock,
+      rounded up to clocks of the memory; opening rows, mode switches and the global buffer keep theirs.
     * Matrix-vector: a group is as many outputs as there are banks in all channels; output o of a group lies in bank o, its weights in
       order along a row (1024 of them), the next 1024 in the next row. A group is WR_BIAS, for each row [WR_GB and] MAC_ABK, then RD_MAC.
       The global buffer holds one row's worth of inputs, so a vector that fits is written once and a longer one again for every group.
@@ -15,7 +16,8 @@ Modelling decisions:
     * Values: products are exact, an adder tree adds the lanes pairwise, the accumulator adds columns in order. The accumulator is FP32
       (decision: its width is not public), rounded to BF16 when read, for the registers that the host reads and writes have 16 bits.
       Activations are the exact function rounded to BF16 (decision: the look-up table's size and interpolation are not public).
-    * Energy: an all-bank MAC costs three reads, an element-wise product a quarter of it, AF one read in every bank (CENT's power script).
+    * Energy: an all-bank MAC costs three reads, an element-wise product a quarter of it, AF one read in every bank (CENT's power script);
+      of the three reads, the multipliers and adders are the part that scales with the logic's voltage.
 
 Not modelled: the shift of mantissas to a common exponent in the adder tree (bank-wide mantissa shift), energy of the global buffer
 (0.2 pJ a burst in CENT's script), leakage of the units, preparation of weights and look-up tables, element-wise addition (AiM adds in
@@ -24,6 +26,7 @@ the host's registers), capacity taken by weights held more than once.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -35,6 +38,7 @@ from pimsim.errors import ConfigError
 from pimsim.graph import AnyPrimitive, Elementwise, MatMul
 from pimsim.numerics.formats import round_bf16
 from pimsim.spec.device import DeviceSpec, UnitSpec
+from pimsim.spec.operating import ScaledLogic
 from pimsim.units.aim_timing import AimResult, Instruction, issue_program
 from pimsim.units.cost import MEMORY, KernelRun, LookUps, OperatorCost, add_up
 
@@ -49,7 +53,7 @@ ACTIVATIONS: dict[str, Callable[[NDArray[np.float32]], NDArray[Any]]] = {
 """Functions of the look-up tables, in the order of their rows."""
 
 
-class AimSpec(UnitSpec):
+class AimSpec(ScaledLogic, UnitSpec):
     """Multiply-accumulate units at the banks, with one global buffer a channel."""
 
     kind: Literal["aim"]
@@ -61,8 +65,12 @@ class AimSpec(UnitSpec):
     """Buffer of a channel that holds a piece of the input vector."""
     accumulator: Literal["fp32", "bf16"] = "fp32"
     """Format in which a unit accumulates."""
-    mac_column_pj: NonNegativeFloat
-    """Energy of one bank's column read and its multiply-accumulates."""
+    clock_mhz: PositiveFloat | None = None
+    """Clock of the units; none = in step with the memory, one cycle each max(nCCDS, nCCDL)."""
+    column_read_pj: NonNegativeFloat
+    """Energy of reading one column of one bank to its unit."""
+    column_mac_pj: NonNegativeFloat
+    """Energy of one unit's multiply-accumulates of one column."""
     lane_mm2: PositiveFloat
     """Area of one lane (multiplier and its share of the adder tree)."""
     buffer_mm2_per_byte: PositiveFloat
@@ -70,9 +78,18 @@ class AimSpec(UnitSpec):
     control_mm2: NonNegativeFloat
     """Area of decoder, registers and activation logic of one unit."""
 
-    def column_gap(self, bits: int, organisation: Organisation, timing: Mapping[str, int]) -> int:
+    def column_gap(self, bits: int, organisation: Organisation | None, timing: Mapping[str, int]) -> int:
         """Clocks between two all-bank column commands; `bits` does not matter, everything is BF16."""
-        return max(timing["nCCDS"], timing["nCCDL"])
+        return max(timing["nCCDS"], timing["nCCDL"], self.logic_clocks(timing))
+
+    def logic_clocks(self, timing: Mapping[str, int]) -> int:
+        """Clocks of the memory in one cycle of the units; 0 where they keep step with it."""
+        return 0 if self.clock_mhz is None else math.ceil(1e6 / (self.clock_mhz * timing["tCK_ps"]) - 1e-9)
+
+    def logic_clock_mhz(self, device: DeviceSpec) -> float:
+        """Own clock, or in step with the memory's column commands."""
+        timing = resolve_timing(device.dram)
+        return self.clock_mhz or 1e6 / (max(timing["nCCDS"], timing["nCCDL"]) * timing["tCK_ps"])
 
     def peak_gbps(self, bits: int, organisation: Organisation, timing: Mapping[str, int]) -> float:
         """Bytes per nanosecond that all units of one channel read from their banks."""
@@ -110,9 +127,9 @@ class AimSpec(UnitSpec):
             raise ConfigError(
                 f"kernel {name}: units of kind aim do not run it (allowed: gemv, mul of two operands, {', '.join(ACTIVATIONS)})"
             )
-        run = issue_program(device.dram, program)
+        run = issue_program(device.dram, program, logic_clocks=self.logic_clocks(resolve_timing(device.dram)))
         energy = {part: value * device.dram.channels for part, value in self.energy_pj(run.counts, device, organisation).items()}
-        cycles, limited = run.cycles, _limit(run, self.column_gap(16, organisation, resolve_timing(device.dram)))
+        cycles, limited = run.cycles, self._limit(run, resolve_timing(device.dram))
         if end_to_end and in_banks:
             from pimsim.engine.memory import stream
 
@@ -128,7 +145,7 @@ class AimSpec(UnitSpec):
         together, each = self.split(item, vectors, device)
         program = self.gemv_program(item, each, device, together)
         begin = timing["nREFI"] // 2  # on average a kernel starts in the middle of a refresh interval
-        run = issue_program(device.dram, program, begin)
+        run = issue_program(device.dram, program, begin, self.logic_clocks(timing))
         scale = together * vectors / each  # channel-shares of work: `together` channels for each vector
         energy = {part: value * scale for part, value in self.energy_pj(run.counts, device, organisation).items()}
         return OperatorCost(
@@ -138,7 +155,7 @@ class AimSpec(UnitSpec):
             energy_pj=energy,
             external_bytes=int(_bursts(run.counts) * organisation.burst_bytes * scale),
             commands={name: int(count * scale) for name, count in run.counts.items()},
-            limited_by=_limit(run, self.column_gap(16, organisation, timing)),
+            limited_by=self._limit(run, timing),
         )
 
     def split(self, item: MatMul, vectors: int, device: DeviceSpec) -> tuple[int, int]:
@@ -210,7 +227,8 @@ class AimSpec(UnitSpec):
             "WR": of("WRCP", "WRMAC16") + banks * of("WRA16"),
         }
         return command_energy(device.dram, plain, _bursts(counts) * organisation.burst_bytes * 8) | {
-            "pim_mac": columns * self.mac_column_pj
+            "pim_column": columns * self.column_read_pj,
+            "pim_mac": columns * self.column_mac_pj,
         }
 
     def compute(self, item: AnyPrimitive, *operands: NDArray[Any]) -> NDArray[Any]:
@@ -249,6 +267,17 @@ class AimSpec(UnitSpec):
                 total = round_bf16(total)
         return round_bf16(total)
 
+    def _limit(self, run: AimResult, timing: Mapping[str, int]) -> str:
+        """The largest part of the time."""
+        columns = sum(run.counts.get(name, 0) for name in ("MAC16", "EWMUL16")) * self.column_gap(16, None, timing)
+        buffer = run.counts.get("WRGB", 0) * timing["nCCDL"]
+        parts = {
+            "all-bank column commands": columns,
+            "global buffer writes": buffer,
+            "row openings and mode switches": run.cycles - columns - buffer,
+        }
+        return max(parts, key=lambda name: parts[name])
+
     def _checked(self, device: DeviceSpec) -> Organisation:
         organisation = resolve_organisation(device.dram)
         if self.units_per_channel != organisation.banks:
@@ -268,18 +297,6 @@ def _bursts(counts: Mapping[str, int]) -> int:
 def _fit(rows: int, organisation: Organisation, what: str) -> None:
     if rows > organisation.rows:
         raise ConfigError(f"{what}: needs {rows} rows in every bank, but a bank has {organisation.rows}")
-
-
-def _limit(run: AimResult, gap: int) -> str:
-    """The largest part of the time."""
-    columns = sum(run.counts.get(name, 0) for name in ("MAC16", "EWMUL16")) * gap
-    buffer = run.counts.get("WRGB", 0) * gap
-    parts = {
-        "all-bank column commands": columns,
-        "global buffer writes": buffer,
-        "row openings and mode switches": run.cycles - columns - buffer,
-    }
-    return max(parts, key=lambda name: parts[name])
 
 
 UNIT = AimSpec

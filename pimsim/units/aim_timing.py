@@ -13,6 +13,9 @@ Modelling decisions:
     * When nREFI falls due before the next command, the channel leaves the register mode, closes all banks (PREA), refreshes (REF)
       and opens the row again when a command asks for it.
     * Rows stay open until another row is needed or a refresh comes. All-bank activation (ACT16) is not held to nFAW.
+    * Units with a clock of their own take one column, one product or one table look-up a cycle (nLOGIC): the next one, and reads and
+      writes of their registers, wait for its end (a clock less where the public simulator asks for no gap, so that a cycle of nCCDL
+      changes nothing). A row may close before, for the units hold the burst that they work on.
 
 Not modelled: commands that mix with plain reads and writes of the host, the two register threads, activation of one bank group (ACT4).
 """
@@ -61,6 +64,7 @@ ALL_READS, ALL_WRITES = (*READ_REGISTER, MAC16, EWMUL16), (WRA16, WRMAC16, EWMUL
 ACTS, OTHERS = (ACT, ACT16), tuple(c for c in AimCommand if c != TMOD)
 TURN = "nCLREG + nBL + 3 + nWPRE - "
 WRITTEN = "nCWL + nBL + nWR"
+ALL_MACS = (MAC16, EWMUL16)
 
 CONSTRAINTS: tuple[tuple[Level, tuple[AimCommand, ...], tuple[AimCommand, ...], str], ...] = (
     ("channel", READ_REGISTER, READ_REGISTER, "nBL"),
@@ -101,6 +105,11 @@ CONSTRAINTS: tuple[tuple[Level, tuple[AimCommand, ...], tuple[AimCommand, ...], 
     ("channel", (PRE, PREA), (REF,), "nRP"),
     ("channel", (REF,), tuple(AimCommand), "nRFCab"),
     ("channel", (TMOD,), OTHERS, "nMODCH"),
+    ("channel", ALL_MACS, (MAC, *ALL_MACS, *READ_REGISTER), "nLOGIC"),
+    ("channel", (MAC,), (*ALL_MACS, *READ_REGISTER), "nLOGIC"),
+    ("bank", (MAC,), (MAC,), "nLOGIC"),
+    ("channel", (MAC, *ALL_MACS), (AF16, WRMAC16), "nLOGIC - 1"),
+    ("channel", (AF16,), (MAC, *ALL_MACS, AF16, *READ_REGISTER, WRMAC16), "nLOGIC - 1"),
     ("bankgroup", (MAC, RDCP), (MAC, RDCP), "nCCDL"),
     ("bankgroup", (WRCP,), (WRCP,), "nCCDL"),
     ("bankgroup", (ACT,), (ACT,), "nRRDL"),
@@ -174,19 +183,20 @@ class AimResult:
     counts: dict[str, int]
 
 
-def issue_program(spec: DramSpec, program: Iterable[Instruction], begin: int = 0) -> AimResult:
+def issue_program(spec: DramSpec, program: Iterable[Instruction], begin: int = 0, logic_clocks: int = 0) -> AimResult:
     """Runs a program on one channel.
 
     Args:
         spec: A GDDR6 memory whose speed bin has AiM's timing; `spec.controller.refresh` turns periodic refresh on or off.
         program: The host's instructions, in order.
         begin: Clock at which it starts, for the phase of the refreshes.
+        logic_clocks: Clocks of one cycle of the units; 0: they keep step with the columns.
 
     Raises:
         ConfigError: a memory without AiM's timing, or a refresh mode other than on and off.
         ValueError: an unknown instruction, or a count, row or bank out of range.
     """
-    timing, organisation = resolve_timing(spec), resolve_organisation(spec)
+    timing, organisation = resolve_timing(spec) | {"nLOGIC": logic_clocks}, resolve_organisation(spec)
     if "nRCDRDMAC" not in timing:
         raise ConfigError(f"dram.speed: {spec.speed!r} of {spec.standard}: has no timing of AiM commands (allowed: gddr6 16000_AiM)")
     if spec.controller.refresh not in ("on", "off"):

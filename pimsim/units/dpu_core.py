@@ -6,6 +6,8 @@ Modelling decisions:
     * An MRAM transfer keeps the DMA engine for a fixed part plus its bytes. Transfers do not overlap.
     * A rank takes part in a parallel transfer at its measured rate, one DPU of it never faster than a serial transfer. All ranks transfer
       at once, as far as the bus of their channel allows.
+    * With another clock, a running DPU's power goes with it (energy of a cycle stays), MRAM transfers keep 2 bytes a cycle, and of their
+      fixed part the time of the bank stays. The 3 mW or so of MRAM accesses in that power scale with the logic's voltage like the rest.
 
 Not modelled: the DRAM timing and refresh of a bank below the DMA figures, draining the pipeline, WRAM port conflicts, the host's work to
 transpose data, limits of the host over several channels.
@@ -21,13 +23,14 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from pimsim.dram.standard import common_timing, resolve_organisation
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.device import DeviceSpec, UnitSpec
+from pimsim.spec.operating import ScaledLogic
 from pimsim.units import dpu_instructions as isa
 
 STREAM = {"copy": (16, 0), "add": (24, 1), "scale": (16, 0), "triad": (24, 1)}
 """STREAM on INT64 in WRAM: bytes of an iteration, additional loads."""
 
 
-class DpuSpec(UnitSpec):
+class DpuSpec(ScaledLogic, UnitSpec):
     """DPUs of all ranks and their transfers."""
 
     dpus: PositiveInt = 2556
@@ -36,6 +39,8 @@ class DpuSpec(UnitSpec):
     """DPUs of one rank."""
     clock_mhz: PositiveFloat
     """Clock of a DPU."""
+    nominal_clock_mhz: PositiveFloat = 350.0
+    """Clock for which `active_mw`, `dma_read_cycles` and `dma_write_cycles` hold."""
     issue_distance: PositiveInt = 11
     """Cycles between two instructions of one tasklet."""
     max_tasklets: PositiveInt = 24
@@ -56,10 +61,12 @@ class DpuSpec(UnitSpec):
     """Shortest MRAM transfer, and its granularity."""
     dma_max_bytes: PositiveInt = 2048
     """Longest MRAM transfer."""
-    dma_read_cycles: NonNegativeInt
+    dma_read_cycles: NonNegativeFloat
     """Fixed part of an MRAM read."""
-    dma_write_cycles: NonNegativeInt
+    dma_write_cycles: NonNegativeFloat
     """Fixed part of an MRAM write."""
+    dma_bank_ns: NonNegativeFloat = 0.0
+    """Time within a fixed part that the bank takes to close a row and open another one, whatever the DPU's clock."""
     dma_bytes_per_cycle: PositiveFloat
     """Bytes that a transfer moves each cycle after its fixed part."""
     library_instructions: dict[str, NonNegativeFloat]
@@ -89,9 +96,24 @@ class DpuSpec(UnitSpec):
     def _tasklets_fit(self) -> Self:
         if self.tasklets > self.max_tasklets:
             raise ValueError(f"tasklets: {self.tasklets}: at most max_tasklets = {self.max_tasklets}")
+        if min(self.dma_read_cycles, self.dma_write_cycles) < self.dma_bank_ns * self.nominal_clock_mhz / 1000:
+            raise ValueError(f"dma_bank_ns: {self.dma_bank_ns}: longer than a fixed part at {self.nominal_clock_mhz:g} MHz")
         if self.tasklets * (self.stack_bytes + 2 * self.tile_bytes) > self.wram_bytes:
             raise ValueError(f"tasklets: {self.tasklets} stacks and pairs of tiles do not fit wram_bytes = {self.wram_bytes}")
         return self
+
+    def at_clock(self) -> Self:
+        """Power and fixed parts of transfers at the clock of the DPU: energy of a cycle stays, and so does the time of the bank."""
+        if self.clock_mhz == self.nominal_clock_mhz:
+            return self
+        bank = self.dma_bank_ns * (self.clock_mhz - self.nominal_clock_mhz) / 1000
+        update = {
+            "active_mw": self.active_mw * self.clock_mhz / self.nominal_clock_mhz,
+            "dma_read_cycles": self.dma_read_cycles + bank,
+            "dma_write_cycles": self.dma_write_cycles + bank,
+        }
+        note = {name: f"{self.source.get(name, '')}, at {self.clock_mhz:g} MHz" for name in update}
+        return self.model_copy(update=update | {"nominal_clock_mhz": self.clock_mhz, "source": self.source | note})
 
     def dpus_of(self, device: DeviceSpec) -> int:
         """DPUs of a device."""
@@ -157,7 +179,7 @@ class DpuSpec(UnitSpec):
     def transfer_cycles(self, size_bytes: int, write: bool = False) -> int:
         """Cycles of as many MRAM transfers as the bytes need, one after the other."""
         fixed = self.dma_write_cycles if write else self.dma_read_cycles
-        return -(-size_bytes // self.dma_max_bytes) * fixed + math.ceil(size_bytes / self.dma_bytes_per_cycle)
+        return math.ceil(-(-size_bytes // self.dma_max_bytes) * fixed) + math.ceil(size_bytes / self.dma_bytes_per_cycle)
 
     def mram_bandwidth(self, size_bytes: int, write: bool = False, dpus: int = 1) -> float:
         """Megabytes a second of back-to-back MRAM transfers of one size in some DPUs."""

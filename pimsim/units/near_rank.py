@@ -8,7 +8,8 @@ Modelling decisions:
     * Wires, ranks, adders and buses work at the same time; each serves its jobs first come, first served, and what leaves one comes to
       the next. The kernel ends when the last sum lies in a buffer chip; `end_to_end` when it is on the host.
     * Instructions and results share the channel's data pins: a channel takes no less time than both together.
-    * Adders compute in FP32 and keep up with the data path unless the unit has a clock of its own (`adder_clock_mhz`).
+    * Adders compute in FP32 and keep up with the data path unless the unit has a clock of its own (`adder_clock_mhz`); with a slower one
+      rows wait for them. Caches run with the adders; the path of instructions and sums is the memory's own.
     * Sums are kept in FP32; a row of a table lies in one reducer's banks (TensorDIMM: a piece of it in every rank).
 
 Not modelled: the number of sums that a reducer holds at a time, tables that change, ECC, leakage, host caches.
@@ -29,6 +30,7 @@ from pimsim.errors import ConfigError
 from pimsim.graph import AnyPrimitive, Gather
 from pimsim.mapping.placement import Coordinates, place
 from pimsim.spec.device import DeviceSpec, UnitSpec
+from pimsim.spec.operating import ScaledLogic
 from pimsim.units.cost import MEMORY, NO_WORK, KernelRun, LookUps, OperatorCost, add_up
 
 IntArray = NDArray[np.int64]
@@ -92,9 +94,10 @@ class Gathered:
     host_adds: int
 
 
-class NearRankSpec(UnitSpec):
+class NearRankSpec(ScaledLogic, UnitSpec):
     """Gather-reduce units; a subclass says where the data end and how look-ups are dealt to reducers."""
 
+    CLOCK: ClassVar[str] = "adder_clock_mhz"
     instruction_bits: PositiveInt
     """Bits of the instruction of one look-up."""
     channel_bits_per_clock: PositiveInt
@@ -133,6 +136,12 @@ class NearRankSpec(UnitSpec):
         """Reducers of one rank, by where the data end."""
         groups = organisation.bankgroups
         return {"rank": 1, "bankgroup": groups, "bank": groups * organisation.banks_per_group}[self.reads_end_at]
+
+    def logic_clock_mhz(self, device: DeviceSpec) -> float:
+        """Clock of the adders: their own, or the one that keeps up with bursts of the rank's bus, or of a bank group or bank."""
+        organisation, timing = resolve_organisation(device.dram), common_timing(device.dram)
+        gap = max(timing["nBL"], timing["nCCDS"]) if self.reads_end_at == "rank" else timing["nCCDL"]
+        return self.adder_clock_mhz or organisation.burst_bytes / self.adder_bytes * 1e6 / (gap * timing["tCK_ps"])
 
     def reducer_of(self, reads: Reads, organisation: Organisation) -> IntArray:
         """(n,) reducer over all ranks that adds each read."""

@@ -262,7 +262,8 @@ def cycles(item, overrides=None) -> int:
 def test_overrides_change_the_time_through_the_mechanism() -> None:
     item = gemv(256, 2048)
     base = cycles(item, DIMM)
-    assert cycles(item, DIMM | {"unit.clock_mhz": 700}) == pytest.approx(base / 2, rel=1e-3)
+    assert cycles(item, DIMM | {"unit.clock_mhz": 700, "unit.dma_bank_ns": 0}) == pytest.approx(base / 2, rel=1e-3)
+    assert base / 2 * 1.005 < cycles(item, DIMM | {"unit.clock_mhz": 700}) < base / 2 * 1.03  # the bank stays as slow as it is
     assert cycles(item, DIMM | {"unit.issue_distance": 22, "unit.tasklets": 11}) == pytest.approx(
         2 * cycles(item, DIMM | {"unit.tasklets": 11}), rel=0.1
     )
