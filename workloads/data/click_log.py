@@ -14,9 +14,12 @@ from pimsim.errors import DataError
 from workloads.data.adapters.base import Adapter
 from workloads.data.cache import building, describe
 from workloads.data.encoding import Encoder, Modulo, Vocabulary
+from workloads.data.parse_kernel import log_scale
 from workloads.data.reading import Broken
 from workloads.data.split import stratified_split, temporal_split
 from workloads.data.streaming import Chunk, SparseField, Spool, refuse_empty, write_splits
+
+_LOG_OF_WHOLE = np.log1p(np.arange(1 << 14, dtype=np.float64)).astype(np.float32)
 
 
 class ClickLog(Adapter):
@@ -109,7 +112,7 @@ def log_scaled(columns: list[np.ndarray], rows: int) -> np.ndarray:
     """`log(1 + max(0, x))`, 0 where missing; (rows, columns) float32."""
     dense = np.empty((rows, len(columns)), np.float32)
     for i, column in enumerate(columns):
-        dense[:, i] = np.log1p(np.maximum(np.nan_to_num(column, nan=0.0), 0))
+        log_scale(column, _LOG_OF_WHOLE, dense[:, i])
     return dense
 
 

@@ -119,6 +119,17 @@ def _key(data, first, last, kind):
 
 
 @njit(cache=True, nogil=True)
+def _eight_digits(data, first):
+    """Eight hexadecimal digits as a number; -1 when one of the bytes is none."""
+    value, seen = np.int64(0), np.int64(0)
+    for i in range(8):
+        digit = DIGITS[data[first + i]]
+        seen |= digit
+        value = value * 16 + digit
+    return value if seen < 16 else np.int64(-1)
+
+
+@njit(cache=True, nogil=True)
 def _is_missing(data, first, last, words, lengths):
     for w in range(len(lengths)):
         if lengths[w] == last - first:
@@ -191,6 +202,16 @@ def parse(data, separator, inner, kinds, places, slots, words, lengths, label, n
             first = p
             if plain and column < columns:  # the usual case in few steps: whole numbers and hexadecimal tokens
                 kind, base = kinds[column], radix[column]
+                if base == 16 and p + 8 < end and (data[p + 8] == separator or data[p + 8] == 10):
+                    value = _eight_digits(data, p)
+                    if value >= 0:  # Criteo's tokens
+                        keys[places[column], row] = value
+                        column += 1
+                        p += 8
+                        if data[p] == 10:
+                            break
+                        p += 1
+                        continue
                 if base != 0:
                     value, digit = np.int64(0), np.int64(0)
                     while p < end:
@@ -312,3 +333,31 @@ def refill(values, used, table, codes_of):
             slot = (slot + np.uint64(1)) & mask
         table[slot] = values[code]
         codes_of[slot] = code + 1
+
+
+@njit(cache=True, nogil=True)
+def log_scale(values, of_whole, out):
+    """log(1 + max(0, x)), 0 where missing.
+
+    Args:
+        values: (n,) float64, NaN where missing.
+        of_whole: log(1 + x) of the whole numbers from 0; most values are such.
+        out: (n,) float32 result.
+    """
+    for i in range(len(values)):
+        x = values[i]
+        if not x > 0.0:
+            out[i] = 0.0
+        elif x < len(of_whole) and x == np.floor(x):
+            out[i] = of_whole[int(x)]
+        else:
+            out[i] = np.log1p(x)
+
+
+@njit(cache=True, nogil=True)
+def count_ids(ids, unknown, present):
+    """Adds, for each column of ids (n, columns), the zeros to `unknown` and those that are not negative to `present`."""
+    for i in range(ids.shape[0]):
+        for j in range(ids.shape[1]):
+            unknown[j] += ids[i, j] == 0
+            present[j] += ids[i, j] >= 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from pimsim.errors import DataError
 from workloads.data.encoding import Encoder, Numbering
-from workloads.data.parse_kernel import MISSING
+from workloads.data.parse_kernel import MISSING, count_ids
 from workloads.data.tables import SPLITS, Schema
 
 _ROWS = 1 << 16
@@ -242,16 +242,20 @@ def write_splits(
 
     def add(i: int, start: int, chunk_dense: np.ndarray, chunk_sparse: np.ndarray) -> None:
         chosen = np.flatnonzero(split[start : start + len(chunk_sparse)] == i)
-        sparse = chunk_sparse[chosen]
-        unknown[i] += (sparse == 0).sum(axis=0)
-        present[i] += (sparse >= 0).sum(axis=0)
-        out[i].add(chunk_dense[chosen], sparse, label[start + chosen])
+        sparse = chunk_sparse.take(chosen, axis=0)
+        count_ids(sparse, unknown[i], present[i])
+        out[i].add(chunk_dense.take(chosen, axis=0), sparse, label[start + chosen])
 
     start = 0
     with ThreadPoolExecutor(2) as pool:
-        for chunk in spool.rows():
-            list(pool.map(lambda i, at=start, rows=chunk: add(i, at, *rows), range(len(SPLITS))))
+        waiting: list[Future[None]] = []
+        for chunk in spool.rows():  # the next one is read while this one is written
+            for future in waiting:
+                future.result()
+            waiting = [pool.submit(add, i, start, *chunk) for i in range(len(SPLITS))]
             start += len(chunk[1])
+        for future in waiting:
+            future.result()
     files = {f"{name}/{part}": entry for name, one in zip(SPLITS, out, strict=True) for part, entry in one.close().items()}
     shares = {
         name: {s: float(unknown[i, at].sum() / max(1, present[i, at].sum())) for i, s in enumerate(SPLITS)}
