@@ -2,9 +2,9 @@
 
     python benchmarks/data_speed.py [--rows 5000000] [--work FOLDER] [--settings prep=paper,shuffle=1]
 
-Every step runs in a process of its own: wall seconds, CPU seconds of all threads, peak memory. Both readers run in turn on the same file with
-two threads; pyarrow parses it in blocks and throws them away, while ours also splits, numbers or hashes the values, and writes checksummed
-arrays. The file has the published table sizes, Zipf 1.05, and a share of missing values. Needs about 2 KB of disk a row.
+Every step runs in a process of its own: wall seconds, CPU seconds of all threads, peak memory. Both readers run in turn on the same file
+with two threads; pyarrow parses it in blocks and throws them away, while ours also splits, numbers or hashes the values, and writes
+checksummed arrays. The file has the published table sizes, Zipf 1.05, and a share of missing values. Needs about 2 KB of disk a row.
 """
 
 from __future__ import annotations
