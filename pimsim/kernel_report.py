@@ -28,13 +28,14 @@ class KernelReport:
         cycles: Memory clocks of the kernel.
         tck_ps: Length of a memory clock.
         baseline: The same work without the units.
-        commands: DRAM commands of one channel.
+        commands: DRAM commands of one channel, or what else `commands_of` says.
         energy_pj: Dynamic energy by part over all channels; None for a part that is not modelled.
         area_mm2: Area of all units.
         macs: Multiply-accumulates.
         limited_by: What set the time.
         simulate_seconds: Time the simulation took, baseline left out.
         fidelity: `event` or `analytic`.
+        commands_of: Whose work `commands` counts.
         host_baseline: A gather by the device's host with its last-level cache in steady state; None for other kernels and in closed form.
     """
 
@@ -51,6 +52,7 @@ class KernelReport:
     simulate_seconds: float
     fidelity: str = "event"
     host_baseline: Baseline | None = None
+    commands_of: str = "a channel"
 
     def to_json(self) -> dict[str, Any]:
         """The keys of `pimsim kernel --json`."""
@@ -63,6 +65,7 @@ class KernelReport:
             "baseline": self._timed(self.baseline),
             "speedup": self.baseline.cycles / self.cycles,
             "commands": dict(self.commands),
+            "commands_of": self.commands_of,
             "energy_pj": dict(self.energy_pj),
             "area_mm2": self.area_mm2,
             "macs": self.macs,
@@ -122,6 +125,7 @@ def run_kernel(
         tck_ps=resolve_timing(device.dram)["tCK_ps"],
         baseline=baseline(),
         commands=run.commands,
+        commands_of=device.unit.COMMANDS_OF,
         energy_pj=energy,
         area_mm2=device.unit.area_mm2(device),
         macs=item.macs * batch,

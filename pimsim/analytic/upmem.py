@@ -13,7 +13,7 @@ Not modelled: what `pimsim.units.upmem` leaves out; phases in which some tasklet
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -174,7 +174,9 @@ class Upmem(Analytic):
             else:
                 raise ConfigError(f"kernel {item.op}: units of kind upmem do not run it")
             launches.append((launch, device))
-        return self._columns(table, launches, end_to_end)
+        counts = {"DPU_INSTRUCTIONS": [one.instructions for one, _ in launches], "DPU_DMA_CYCLES": [one.dma_cycles for one, _ in launches]}
+        costs = self._columns(table, launches, end_to_end)
+        return replace(costs, commands={name: np.array(column, float) for name, column in counts.items()})
 
     def _columns(self, table: DeviceTable, launches: list[tuple[Launch, DeviceSpec]], end_to_end: bool) -> Costs:
         """Time on the DPUs and, `end_to_end`, of the transfers around it."""

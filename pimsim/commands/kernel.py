@@ -70,7 +70,8 @@ def _print(report: KernelReport) -> None:
         latency, what = figures["host_baseline"]["latency_ns"] / 1000, report.host_baseline.what
         console.print(f"host      {report.host_baseline.cycles:,} = {latency:,.3f} us ({what})")
         console.print(f"speed-up  {report.host_speedup:.2f}x")
-    console.print("commands  " + ", ".join(f"{command} {count:,}" for command, count in report.commands.items() if count) + " a channel")
+    counts = ", ".join(f"{command} {count:,}" for command, count in report.commands.items() if count)
+    console.print(f"commands  {counts} {report.commands_of}")
     for part, value in sorted(report.energy_pj.items(), key=lambda entry: (entry[0] != "total", -(entry[1] or 0))):
         head = "energy    " if part == "total" else "          "
         console.print(f"{head}{'n/a' if value is None else format(value / 1000, ',.3f'):>12} nJ  {part.replace('_', ' ')}", highlight=False)

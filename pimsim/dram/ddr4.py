@@ -101,6 +101,13 @@ SCOPE = "VDD currents only: no VPP (word-line pump), no termination, no I/O driv
 CURRENTS_2400 = Currents(  # of the data rate, whatever the CAS latency
     1.2, {"IDD0": 48, "IDD2N": 34, "IDD3N": 43, "IDD4R": 135, "IDD4W": 123, "IDD5AB": 250}, 8, SCOPE, MICRON.format(rate=2400)
 )
+CURRENTS_4GB_2400 = Currents(
+    1.2,
+    {"IDD0": 60, "IDD2N": 45, "IDD3N": 60, "IDD4R": 145, "IDD4W": 175, "IDD5AB": 175},
+    8,
+    SCOPE,
+    "DRAMsim3 DDR4_4Gb_x8_2400.ini, umd-memsys/DRAMsim3 0eb6360",
+)
 
 STANDARD = Standard(
     title="DDR4 SDRAM",
@@ -121,6 +128,8 @@ STANDARD = Standard(
     },
     refresh_ns={"nRFC": {4096: 260, 8192: 360, 16384: 550}, "nREFI": 7800},
     currents={
+        ("4Gb_x8", "2400R"): CURRENTS_4GB_2400,
+        ("4Gb_x8", "2400U"): CURRENTS_4GB_2400,
         ("8Gb_x8", "2400R"): CURRENTS_2400,
         ("8Gb_x8", "2400U"): CURRENTS_2400,
         ("8Gb_x8", "3200AA"): Currents(

@@ -30,6 +30,8 @@ class UnitSpec(Sourced, ABC):
 
     ON_DIE_NETWORK: ClassVar[bool] = False
     """True for units whose inputs and results go over `interconnect`."""
+    COMMANDS_OF: ClassVar[str] = "a channel"
+    """Whose work the `commands` of a kernel count."""
     kind: str
     """File name in `pimsim/units/`."""
 

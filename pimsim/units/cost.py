@@ -40,7 +40,7 @@ class KernelRun:
 
     Attributes:
         cycles: Memory clocks from the first command to the last.
-        commands: DRAM commands of one channel (the busiest).
+        commands: DRAM commands of one channel (the busiest), or what else `UnitSpec.COMMANDS_OF` says.
         energy_pj: Dynamic energy by part over all channels, in picojoules; NaN for a part that is not modelled.
         limited_by: What set the time.
     """

@@ -6,6 +6,7 @@ Modelling decisions:
     * An MRAM transfer keeps the DMA engine for a fixed part plus its bytes. Transfers do not overlap.
     * A rank takes part in a parallel transfer at its measured rate, one DPU of it never faster than a serial transfer. All ranks transfer
       at once, as far as the bus of their channel allows.
+    * The energy of a transfer is that of ordinary reads and writes of the DIMMs: rows, bursts and interface.
     * With another clock, a running DPU's power goes with it (energy of a cycle stays), MRAM transfers keep 2 bytes a cycle, and of their
       fixed part the time of the bank stays. The 3 mW or so of MRAM accesses in that power scale with the logic's voltage like the rest.
 
@@ -184,6 +185,21 @@ class DpuSpec(ScaledLogic, UnitSpec):
     def mram_bandwidth(self, size_bytes: int, write: bool = False, dpus: int = 1) -> float:
         """Megabytes a second of back-to-back MRAM transfers of one size in some DPUs."""
         return dpus * size_bytes * self.clock_mhz / self.dma_cycles(size_bytes, write)
+
+    def transfer_pj(self, sent_bytes: int, received_bytes: int, dpus: int, device: DeviceSpec) -> dict[str, float]:
+        """Energy by part of a parallel transfer to and from `dpus` DPUs, bytes for each: bursts, rows opened for them, and the interface.
+
+        A burst reaches the same bank of every chip of a rank, so that as many DPUs share its row and its column.
+        """
+        from pimsim.engine.memory import command_energy
+
+        organisation = resolve_organisation(device.dram)
+        chips = organisation.channel_bits // organisation.device_bits
+        banks, piece = math.ceil(dpus / chips), organisation.burst_bytes // chips
+        sizes = {"WR": -(-sent_bytes // piece), "RD": -(-received_bytes // piece)}  # bursts of a bank
+        counts = {name: banks * size for name, size in sizes.items()}
+        counts["ACT"] = banks * sum(-(-size // organisation.columns) for size in sizes.values())
+        return command_energy(device.dram, counts, (sent_bytes + received_bytes) * dpus * 8)
 
     def transfer_ps(self, bytes_per_dpu: int, dpus: int, kind: str, device: DeviceSpec | None = None) -> int:
         """Time of a transfer between host and MRAM banks.

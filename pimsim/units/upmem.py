@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,7 @@ class Launch:
 class UpmemSpec(DpuSpec):
     """Kernels on DPUs."""
 
+    COMMANDS_OF: ClassVar[str] = "of the slowest DPU"
     kind: Literal["upmem"]
 
     def _run(self, steps: Steps, offsets: Steps) -> Steps:
@@ -189,8 +190,7 @@ class UpmemSpec(DpuSpec):
         moved = (launch.send + launch.receive) * launch.dpus
         time = self.transfer_ps(launch.send, launch.dpus, launch.send_kind, device)
         time += self.transfer_ps(launch.receive, launch.dpus, "from", device)
-        io_pj = device.dram.io_pj_per_bit
-        energy = {"host_transfer": math.nan if io_pj is None else moved * 8 * io_pj}
+        energy = self.transfer_pj(launch.send, launch.receive, launch.dpus, device)
         if launch.host_additions:
             host = roofline(device, launch.host_additions, launch.receive * launch.dpus)
             time, energy = time + host.latency_ps, add_up(energy, host.energy_pj)

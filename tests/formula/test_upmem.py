@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pimsim.api import load_device, run_kernel, simulate
 from pimsim.dram.standard import resolve_organisation, resolve_timing
+from pimsim.energy.dram import command_energy_pj
 from pimsim.errors import ConfigError
 from pimsim.graph import Elementwise, Gather, IndexSource, MatMul, Table, Workload
 from pimsim.kernels.dpu import run_tasklets
@@ -281,7 +282,10 @@ def test_end_to_end_adds_the_transfers() -> None:
     send = device.unit.transfer_ps(2048, 128, "broadcast", device)
     back = device.unit.transfer_ps(8, 128, "from", device)
     assert whole.cycles - alone.cycles == pytest.approx((send + back) / alone.tck_ps, abs=1)
-    assert alone.energy_pj["total"] is not None and whole.energy_pj["total"] is None  # moving bits to the host has no public figure
+    assert whole.energy_pj["dram_io"] == (2048 + 8) * 128 * 8 * 22
+    assert whole.energy_pj["dpu"] == alone.energy_pj["dpu"] and set(alone.energy_pj) == {"dpu", "total"}
+    assert whole.energy_pj["total"] == pytest.approx(sum(value for part, value in whole.energy_pj.items() if part != "total"))
+    assert whole.commands_of == "of the slowest DPU"
     busy = alone.energy_pj["dpu"] / 1e12 / 0.150  # seconds of all DPUs
     assert busy == pytest.approx(128 * alone.cycles * alone.tck_ps * 1e-12, rel=1e-3)
 
@@ -449,3 +453,27 @@ def test_pooled_rows(dim: int, pooling: int, batch: int, dpus: int, bits: int) -
         for b, d in np.ndindex(batch, dim):
             parts = [[real[i, d] for i in indices[b] if i % dpus == dpu] for dpu in sorted({int(i) % dpus for i in indices[b]})]
             assert found[b, d] == sequential([sequential(part) for part in parts])
+
+
+def test_transfers_cost_what_reads_and_writes_of_the_dimms_do() -> None:
+    unit, each = load_device("upmem").unit, command_energy_pj(UPMEM.dram)
+    assert each is not None
+    to = unit.transfer_pj(1024, 0, 64, UPMEM)  # a row of 1 KB in each chip: eight banks, 128 bursts of 64 bytes each
+    assert to["dram_activate"] == pytest.approx(8 * each["ACT"]) and to["dram_write"] == pytest.approx(8 * 128 * each["WR"])
+    assert to["dram_read"] == 0 and to["dram_io"] == 64 * 1024 * 8 * 22
+    back = unit.transfer_pj(0, 1032, 8, UPMEM)
+    assert back["dram_activate"] == pytest.approx(2 * each["ACT"]) and back["dram_read"] == pytest.approx(129 * each["RD"])
+    one = unit.transfer_pj(8, 0, 1, UPMEM)  # one DPU of a chip costs a whole burst
+    assert one["dram_write"] == pytest.approx(each["WR"]) and one["dram_io"] == 8 * 8 * 22
+    slow = load_device("upmem", {"dram.timing.nRAS": 60})
+    assert slow.unit.transfer_pj(8, 0, 1, slow)["dram_activate"] != one["dram_activate"]
+
+
+@pytest.mark.parametrize("fidelity", ["event", "analytic"])
+def test_totals_of_models_and_kernels_are_numbers(fidelity: str) -> None:
+    device, item = load_device("upmem", DIMM), Gather(name="e", tables=tables(2))
+    model = Workload(name="w", operators=(item,))
+    energy = simulate(device, model, 4, fidelity).energy_uj_per_sample
+    assert None not in energy.values() and {"dram_io", "dram_write", "dram_background", "dpu"} <= set(energy)
+    found = run_kernel(device, item, 4, fidelity=fidelity, end_to_end=True)
+    assert found.energy_pj["total"] is not None and found.commands["DPU_INSTRUCTIONS"] > 0
