@@ -14,10 +14,13 @@ import torch
 
 from pimsim.discovery import implementations
 from pimsim.errors import DataError
+from supernet import kernels
 from supernet.blocks.base import BlockOperator, Limits, Ranges, places, source_fields
 from supernet.genotype import MERGER_FIELDS, Genotype
 from supernet.space import Space
-from supernet.standalone import Model, initialise, parameter_shapes
+from supernet.standalone import FUSED, Model, initialise, parameter_shapes
+
+FUSED["attention"] = kernels.attention
 
 Schema = dict[str, Any]
 """{"dense": names, "sparse": names, "cardinalities": rows of each table}; see `schema_dict`."""
@@ -123,9 +126,7 @@ class Supernet:
         return model.eval()
 
 
-def _new_weights(
-    space: Space, schema: Schema, limits: Limits, generator: torch.Generator | None
-) -> dict[str, torch.Tensor]:
+def _new_weights(space: Space, schema: Schema, limits: Limits, generator: torch.Generator | None) -> dict[str, torch.Tensor]:
     shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (sum(schema["cardinalities"]), space.embedding_dim)}
     names = [*space.dense_operators, *space.sparse_operators]
     names += ["fm"] * (True in space.fm) + ["interact"] * (True in space.interact)

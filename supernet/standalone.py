@@ -23,6 +23,7 @@ import math
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 MERGER_FIELDS = 8
 HEADS = 8
@@ -148,12 +149,28 @@ def _efc(weights, name, fields):
     return norm(weights, name, linear(weights, name, fields)).relu()
 
 
+FUSED: dict = {}
+"""Faster equals of functions here, by name. An export runs without any; `supernet.model` puts those of `supernet.kernels` here."""
+
+
+def attention(qkv: torch.Tensor, heads: int) -> torch.Tensor:
+    """Self-attention (rows, fields, dim) from queries, keys and values (rows, fields, 3 * dim), each head by head."""
+    if "attention" in FUSED and qkv.device.type == "cpu" and qkv.dtype == torch.float32 and not _traced():
+        return FUSED["attention"](qkv, heads)
+    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    mixed = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=3) @ v
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _traced() -> bool:
+    """True while something looks at every operation: an export, a compiler, a counter of multiply-accumulates."""
+    return torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+
+
 def _transformer(weights, name, fields):
     tokens = norm(weights, name, linear(weights, name, fields)).transpose(1, 2)  # (rows, fields, dim)
-    heads = math.gcd(HEADS, tokens.shape[2])
-    q, k, v = linear(weights, f"{name}.qkv", tokens).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    mixed = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=3) @ v
-    tokens = _own_norm(weights, f"{name}.attention_norm", tokens + linear(weights, f"{name}.out", mixed.transpose(1, 2).flatten(2)))
+    mixed = attention(linear(weights, f"{name}.qkv", tokens), math.gcd(HEADS, tokens.shape[2]))
+    tokens = _own_norm(weights, f"{name}.attention_norm", tokens + linear(weights, f"{name}.out", mixed))
     inner = linear(weights, f"{name}.inner", tokens).relu()
     return _own_norm(weights, f"{name}.output_norm", tokens + linear(weights, f"{name}.outer", inner)).transpose(1, 2)
 

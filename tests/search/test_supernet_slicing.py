@@ -9,7 +9,7 @@ import torch
 from supernet.genotype import Block, Genotype
 from supernet.model import Supernet, block_operators
 from supernet.space import load_space
-from supernet.standalone import Model, features, parameter_shapes
+from supernet.standalone import Model, attention, features, parameter_shapes
 
 SCHEMA = {"dense": ["d0", "d1", "d2"], "sparse": ["a", "b", "c", "d"], "cardinalities": [5, 6, 7, 8]}
 FULL = {"dense_operators": ["fc", "dot_product", "gating", "sum"], "blocks": 3}
@@ -149,3 +149,31 @@ def test_parameter_names_and_shapes_are_those_of_the_operators():
                 for key, shape in operator.parameter_shapes().items():
                     expected[f"blocks.{place.number - 1}.{name}.{key}"] = shape
         assert {k: v for k, v in shapes.items() if not k.startswith("head.")} == expected
+
+
+@pytest.mark.parametrize(("rows", "fields", "dim", "heads"), [(3, 1, 16, 8), (5, 18, 4, 4), (2, 64, 16, 8), (4, 33, 32, 8)])
+def test_fused_attention_equals_softmax_and_its_gradient(rows, fields, dim, heads):
+    generator = torch.Generator().manual_seed(fields)
+    qkv = torch.randn(rows, fields, 3 * dim, generator=generator) * 4
+    seed = torch.randn(rows, fields, dim, generator=generator)
+    fused, exact = qkv.clone().requires_grad_(), qkv.double().requires_grad_()  # only float32 takes the fused kernel
+    ours, theirs = attention(fused, heads), attention(exact, heads)
+    ours.backward(seed)
+    theirs.backward(seed.double())
+    torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fused.grad.double(), exact.grad, rtol=1e-4, atol=1e-4)
+    assert type(ours.grad_fn).__name__ == "_AttentionBackward" and type(theirs.grad_fn).__name__ != "_AttentionBackward"
+
+
+def test_fused_attention_does_not_depend_on_the_number_of_threads():
+    qkv = torch.randn(7, 20, 48, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        leaf = qkv.clone().requires_grad_()
+        out = attention(leaf, 8)
+        out.square().sum().backward()
+        found.append((out.detach(), leaf.grad))
+    torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))

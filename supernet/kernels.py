@@ -1,0 +1,188 @@
+"""Numba kernels of the training step: attention with tiny heads.
+
+Eight heads over 16 elements leave two elements a head. As matrix products those are slow, and scores of (rows, heads, fields, fields)
+are large; here a head's scores live in one row buffer and are worked out again for the gradient, as FlashAttention does (Dao et al.,
+NeurIPS 2022).
+
+Modelling decisions:
+    * e^x is a polynomial of degree 6, off by at most 1e-6 of the value over the arguments that a softmax sees.
+    * Samples are dealt to `torch.get_num_threads()` threads in contiguous parts; no sum crosses a part, so the number of threads leaves
+      the bits alone.
+
+Not modelled: dropout, masks, second derivatives.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+
+from pimsim.kernels.cache import use_cache
+
+use_cache()
+
+from numba import njit  # noqa: E402
+
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
+F = np.float32
+
+
+@njit(inline="always", **OPTIONS)
+def _exp(x):
+    """e^x of x <= 0 (0 below -87): 2^whole times a polynomial of the rest, from the Cephes library."""
+    x = max(x, F(-87.0)) * F(1.4426950408889634)
+    whole = np.floor(x + F(0.5))
+    rest = x - whole
+    p = F(1.535336188319500e-4)
+    p = p * rest + F(1.339887440266574e-3)
+    p = p * rest + F(9.618437357674640e-3)
+    p = p * rest + F(5.550332471162809e-2)
+    p = p * rest + F(2.402264791363012e-1)
+    p = p * rest + F(6.931472028550421e-1)
+    p = p * rest + F(1.0)
+    return p * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@njit(inline="always", **OPTIONS)
+def _gather(tokens, start, to):
+    """One head's elements, token by token in memory, as rows of their own."""
+    for i in range(to.shape[1]):
+        for c in range(to.shape[0]):
+            to[c, i] = tokens[i, start + c]
+
+
+@njit(**OPTIONS)
+def _attention(qkv, heads, out, shifts, first, last):
+    """Samples first to last: out (rows, fields, dim) and shifts (rows, heads, fields), the log of each softmax's denominator."""
+    fields, dim = out.shape[1], out.shape[2]
+    width = dim // heads
+    scale = F(1.0 / np.sqrt(width))
+    q, k, v = np.empty((width, fields), F), np.empty((width, fields), F), np.empty((width, fields), F)
+    s = np.empty(fields, F)
+    for row in range(first, last):
+        for head in range(heads):
+            start = head * width
+            _gather(qkv[row], start, q)
+            _gather(qkv[row], dim + start, k)
+            _gather(qkv[row], 2 * dim + start, v)
+            for i in range(fields):
+                a = q[0, i] * scale
+                for j in range(fields):
+                    s[j] = a * k[0, j]
+                for c in range(1, width):
+                    a = q[c, i] * scale
+                    for j in range(fields):
+                        s[j] += a * k[c, j]
+                top = s[0]
+                for j in range(fields):
+                    top = max(top, s[j])
+                total = F(0.0)
+                for j in range(fields):
+                    e = _exp(s[j] - top)
+                    total += e
+                    s[j] = e
+                shifts[row, head, i] = top + np.log(total)
+                for c in range(width):
+                    mixed = F(0.0)
+                    for j in range(fields):
+                        mixed += s[j] * v[c, j]
+                    out[row, i, start + c] = mixed / total
+
+
+@njit(**OPTIONS)
+def _attention_backward(qkv, heads, out, shifts, gradient, result, first, last):
+    """Samples first to last: gradient of qkv (rows, fields, 3 dim) into result."""
+    fields, dim = out.shape[1], out.shape[2]
+    width = dim // heads
+    scale = F(1.0 / np.sqrt(width))
+    q, k, v = np.empty((width, fields), F), np.empty((width, fields), F), np.empty((width, fields), F)
+    dk, dv = np.empty((width, fields), F), np.empty((width, fields), F)
+    p, ds = np.empty(fields, F), np.empty(fields, F)
+    for row in range(first, last):
+        for head in range(heads):
+            start = head * width
+            _gather(qkv[row], start, q)
+            _gather(qkv[row], dim + start, k)
+            _gather(qkv[row], 2 * dim + start, v)
+            dk[:] = F(0.0)
+            dv[:] = F(0.0)
+            for i in range(fields):
+                delta, shift = F(0.0), shifts[row, head, i]
+                for c in range(width):
+                    delta += gradient[row, i, start + c] * out[row, i, start + c]
+                for j in range(fields):
+                    p[j] = -shift
+                    ds[j] = -delta
+                for c in range(width):
+                    a, b = q[c, i] * scale, gradient[row, i, start + c]
+                    for j in range(fields):
+                        p[j] += a * k[c, j]
+                        ds[j] += b * v[c, j]
+                for j in range(fields):
+                    e = _exp(p[j])
+                    p[j] = e
+                    ds[j] *= e * scale
+                for c in range(width):
+                    a, b = q[c, i], gradient[row, i, start + c]
+                    dq = F(0.0)
+                    for j in range(fields):
+                        dq += ds[j] * k[c, j]
+                        dk[c, j] += ds[j] * a
+                        dv[c, j] += p[j] * b
+                    result[row, i, start + c] = dq
+            for i in range(fields):
+                for c in range(width):
+                    result[row, i, dim + start + c] = dk[c, i]
+                    result[row, i, 2 * dim + start + c] = dv[c, i]
+
+
+def _deal(rows: int, call: Callable[[int, int], None]) -> None:
+    """Calls with contiguous parts [first, last) of the rows, one a thread. Threads are new: a fork would lose a pool's."""
+    bounds = np.linspace(0, rows, max(1, min(torch.get_num_threads(), rows)) + 1).astype(int).tolist()
+    parts = list(pairwise(bounds))
+    others = [threading.Thread(target=call, args=part) for part in parts[1:]]
+    for other in others:
+        other.start()
+    call(*parts[0])
+    for other in others:
+        other.join()
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, qkv: torch.Tensor, heads: int) -> torch.Tensor:  # type: ignore[override]
+        qkv = qkv.detach().contiguous()
+        rows, fields, width = qkv.shape
+        out, shifts = qkv.new_empty(rows, fields, width // 3), qkv.new_empty(rows, heads, fields)
+        arrays = qkv.numpy(), heads, out.numpy(), shifts.numpy()
+        _deal(rows, lambda first, last: _attention(*arrays, first, last))
+        ctx.heads = heads
+        ctx.save_for_backward(qkv, out, shifts)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        qkv, out, shifts = ctx.saved_tensors
+        result = torch.empty_like(qkv)
+        arrays = qkv.numpy(), ctx.heads, out.numpy(), shifts.numpy(), gradient.contiguous().numpy(), result.numpy()
+        _deal(len(qkv), lambda first, last: _attention_backward(*arrays, first, last))
+        return result, None
+
+
+def attention(qkv: torch.Tensor, heads: int) -> torch.Tensor:
+    """Self-attention of every sample's fields, float32 on the CPU.
+
+    Args:
+        qkv: (rows, fields, 3 * dim): queries, keys and values, each head by head.
+        heads: divides dim.
+
+    Returns:
+        (rows, fields, dim), heads joined.
+    """
+    return _Attention.apply(qkv, heads)
