@@ -59,17 +59,17 @@ class HardwareSpace:
     Args:
         device: Base device.
         genes: Choices by dotted key.
-        objectives: Metrics that every device must give.
+        needed: Metrics that every device must give.
 
     Raises:
-        ConfigError: a key or a choice that no device file could have, no valid combination at all, or an objective that the base device
-            does not model.
+        ConfigError: a key or a choice that no device file could have, no valid combination at all, or a needed metric that the base
+            device does not model.
     """
 
     ATTEMPTS = 1000
 
-    def __init__(self, device: str, genes: dict[str, tuple[Choice, ...]], objectives: tuple[str, ...] = ()) -> None:
-        self.base, self.objectives = device, objectives
+    def __init__(self, device: str, genes: dict[str, tuple[Choice, ...]], needed: tuple[str, ...] = ()) -> None:
+        self.base, self.needed = device, needed
         self.genes = {key: genes[key] for key in sorted(genes)}
         self._devices: dict[tuple[tuple[str, Choice], ...], DeviceSpec | None] = {}
         self._refusal = ""
@@ -80,15 +80,16 @@ class HardwareSpace:
         self.sample(np.random.default_rng(0))  # a space without a device is known before anything is trained
 
     def _load(self, overrides: dict[str, Choice]) -> DeviceSpec:
-        """A device that runs the probe and gives every objective."""
+        """A device that runs the probe and gives every needed metric."""
         from cosearch.evaluator import hardware_metrics
         from pimsim.api import load_device, simulate
 
         device = load_device(self.base, overrides)
         given = hardware_metrics(simulate(device, PROBE))
-        for name in self.objectives:
+        for name in self.needed:
             if name in given and given[name] is None:
-                raise ConfigError(f"objectives: {name!r}: not modelled for device {device.name}; leave it out or take another device")
+                where = "objectives or constraints"
+                raise ConfigError(f"{where}: {name!r}: not modelled for device {device.name}; leave it out or take another device")
         return device
 
     def _check(self, key: str, choice: Choice) -> None:

@@ -59,7 +59,7 @@ def compare_runs(folders: list[Path]) -> dict[str, Any]:
 def _front(folder: Path) -> tuple[RunFolder, int, list[Trial]]:
     run = open_run(folder)
     trials = list(TrialStore(folder, run.problem.objectives).finished().values())
-    front = front_of(trials, run.problem.objectives)
+    front = front_of(trials, run.problem.goal)
     if not front:
         raise RunError(f"{folder}: no finished candidate")
     return run, len(trials), front

@@ -43,11 +43,13 @@ class CandidateEvaluator:
         from supernet.lowering import count
 
         workload = self.workload(candidate.model)
-        report = simulate(self.device(candidate), workload, costs=self.costs)
+        report = simulate(self.device(candidate), workload, arrivals=self.problem.arrivals, costs=self.costs)
         score = known or self.score(candidate.model)
         schema = self.dataset.schema
         macs, parameters = count(candidate.model, len(schema.dense), len(schema.sparse))
-        return {**score, **hardware_metrics(report), "macs": macs, "parameters": parameters}
+        tables = sum(gather.table_bytes for gather in workload.gathers)
+        memory = tables + parameters * candidate.model.weight_bits / 8
+        return {**score, **hardware_metrics(report), "macs": macs, "parameters": parameters, "memory_bytes": memory}
 
     def score(self, model: Genotype) -> Metrics:
         """Validation log loss and AUC with the supernet's weights."""
@@ -86,9 +88,12 @@ class CandidateEvaluator:
 
 def hardware_metrics(report: Report) -> Metrics:
     """The simulator's share of the metrics."""
+    latency, energy = report.latency_us["mean"], report.energy_uj_per_sample["total"]
     return {
-        "latency_us": report.latency_us["mean"],
-        "energy_uj": report.energy_uj_per_sample["total"],
+        "latency_us": latency,
+        "latency_p99_us": report.latency_us["p99"],
+        "energy_uj": energy,
+        "edp_uj_us": None if energy is None else energy * latency,
         "area_mm2": report.area_mm2,
         "power_w": report.power_w,
         "throughput_samples_per_s": report.throughput_samples_per_s,

@@ -101,7 +101,9 @@ def _write(run: RunFolder, trial: Trial, dataset: Dataset, result: FinalResult, 
     _write_json(folder / "metrics.json", metrics)
     _write_search(run, folder)
     script = folder / "REPRODUCE.sh"
-    script.write_text(_SCRIPT.format(id=trial.id, name=run.problem.name, dataset=run.resolved["dataset"], **metrics["hardware"]))
+    names = {"id": trial.id, "name": run.problem.name, "dataset": run.resolved["dataset"]}
+    arrivals = "" if run.problem.arrivals == "closed" else f" --arrivals {run.problem.arrivals}"
+    script.write_text(_SCRIPT.format(**names, arrivals=arrivals, **metrics["hardware"]))
     script.chmod(0o755)
 
 
@@ -114,9 +116,10 @@ def _write_hardware(run: RunFolder, trial: Trial, folder: Path) -> Report:
     (folder / "device.yaml").write_text(yaml.safe_dump(device, sort_keys=False, allow_unicode=True), encoding="utf-8")
     shutil.copyfile(run.path / TRACE, folder / TRACE)
     evaluator.workload(trial.candidate.model).save(folder / "workload.json")
-    report = simulate(load_device(folder / "device.yaml"), Workload.load(folder / "workload.json"))
+    device_file, workload_file = load_device(folder / "device.yaml"), Workload.load(folder / "workload.json")
+    report = simulate(device_file, workload_file, arrivals=run.problem.arrivals)
     for name, now in hardware_metrics(report).items():
-        if now != trial.metrics[name]:
+        if now != trial.metrics.get(name, now):
             then = f"{name} is {now} now, but {trial.metrics[name]} in the search: another version ran it"
             raise RunError(f"{run.path}: candidate {trial.id}: {then}")
     _write_json(folder / "simulation.json", report.to_json())
@@ -151,7 +154,7 @@ _SCRIPT = """#!/bin/sh
 set -eu
 cd "$(dirname "$0")"
 echo "Latency and energy, from device.yaml and workload.json:"
-pimsim run --device device.yaml --workload workload.json
+pimsim run --device device.yaml --workload workload.json{arrivals}
 echo "The search and this folder again, into ./reproduced and ./reproduced/candidate-{id} (minutes):"
 cosearch run search.yaml --out reproduced
 cosearch export reproduced --pick {id} --to reproduced/candidate-{id}

@@ -1,4 +1,4 @@
-"""The front of a run, `pareto.csv`, and the pick of one point.
+"""The front of a run (of the candidates that keep the constraints), `pareto.csv`, and the pick of one point.
 
 The file holds no wall times and keeps a fixed order, so that equal runs give equal bytes.
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cosearch.metrics import METRICS, objectives_of
+from cosearch.goal import Goal
+from cosearch.metrics import METRICS, figure_of, objectives_of
 from cosearch.pareto import front_indices, knee
 from cosearch.problem import Problem
 from cosearch.runfolder import write_atomic
@@ -20,22 +21,33 @@ from cosearch.store import Trial
 from pimsim.errors import RunError
 
 FIRST = ("logloss", "auc", "latency_us", "energy_uj", "area_mm2", "macs", "parameters")
-LAST = ("power_w", "throughput_samples_per_s")
+LAST = ("power_w", "throughput_samples_per_s", "latency_p99_us", "edp_uj_us", "memory_bytes")
 MODEL_GENES = ("weight_bits", "embedding_bits", "embedding_dim")
 
 
-def front_of(trials: list[Trial], objectives: tuple[str, ...]) -> list[Trial]:
-    """The non-dominated trials, by the first objective and then by id; of equal points only the first asked."""
-    good = sorted((t for t in trials if t.error is None), key=lambda t: t.id)
-    values = np.array([objectives_of(t.metrics, objectives) for t in good]).reshape(len(good), len(objectives))
+def front_of(trials: list[Trial], goal: Goal) -> list[Trial]:
+    """The feasible non-dominated trials, by the first objective and then by id; of equal points only the first asked."""
+    good = sorted((t for t in trials if t.error is None and not goal.violation(t.metrics)), key=lambda t: t.id)
+    values = np.array([objectives_of(t.metrics, goal.objectives) for t in good]).reshape(len(good), len(goal.objectives))
     front = [(tuple(values[i]), good[i]) for i in front_indices(values)]
     return [trial for _, trial in sorted(front, key=lambda pair: (pair[0][0], pair[1].id))]
+
+
+def why_no_front(trials: list[Trial], goal: Goal) -> str | None:
+    """One line when trials are finished and none keeps the constraints: how near the nearest comes; else None."""
+    good = [t for t in trials if t.error is None]
+    if not good or any(not goal.violation(t.metrics) for t in good):
+        return None
+    near = min(good, key=lambda t: (goal.violation(t.metrics), t.id))
+    broken = [c for c in goal.constraints if c.violation(figure_of(near.metrics, c.metric))]
+    missed = [f"{c.metric} {near.metrics[c.metric]:.6g}, allowed {c}" for c in broken]
+    return f"none of {len(good)} candidates keeps the constraints; candidate {near.id} comes nearest: {'; '.join(missed)}"
 
 
 def pareto_rows(trials: list[Trial], problem: Problem) -> list[dict[str, Any]]:
     """The front as flat rows, best log loss (first objective) first."""
     rows = []
-    for trial in front_of(trials, problem.objectives):
+    for trial in front_of(trials, problem.goal):
         row: dict[str, Any] = {"id": trial.id} | {name: trial.metrics.get(name) for name in FIRST}
         row |= {"device": Path(problem.device).stem, "genotype_digest": trial.candidate.model.digest(), "digest": trial.digest}
         row |= {name: getattr(trial.candidate.model, name) for name in MODEL_GENES}
@@ -63,9 +75,9 @@ def pick_trial(trials: list[Trial], problem: Problem, pick: str) -> Trial:
     Raises:
         RunError: no such trial, one that failed, or no trial at all.
     """
-    front = front_of(trials, problem.objectives)
-    if not front:
-        raise RunError("no finished candidate yet")
+    front = front_of(trials, problem.goal)
+    if not front and pick in ("logloss", "knee"):
+        raise RunError(why_no_front(trials, problem.goal) or "no finished candidate yet")
     if pick == "logloss":
         return min(front, key=lambda t: (t.metrics["logloss"], t.id))
     if pick == "knee":
@@ -82,14 +94,15 @@ def front_table(trials: list[Trial], problem: Problem, mark: int | None = None, 
     """The front as a rich table for a terminal; `mark` stars one id, `hardware` adds a column for each hardware gene."""
     from rich.table import Table
 
-    shown = [*FIRST[:5], "macs"] + [name for name in problem.objectives if name not in FIRST]
+    shown = [*FIRST[:5], "macs"]
+    shown += [name for name in dict.fromkeys((*problem.objectives, *problem.constraints)) if name not in shown]
     varied = [key for key, choices in problem.hardware.items() if hardware and len(choices) > 1]
     heads = [METRICS[name].label.replace(" (", "\n(").replace(" per ", " per\n") for name in shown]
     genes = [key.replace(".", "\n") for key in varied]
     table = Table("id", *heads, "weight\nbits", "table\nbits", *genes, box=None, header_style="bold")
     for column in table.columns:
         column.justify = "right"
-    for trial in front_of(trials, problem.objectives):
+    for trial in front_of(trials, problem.goal):
         figures = [_figure(name, trial.metrics.get(name)) for name in shown]
         model = trial.candidate.model
         values = dict(trial.candidate.hardware)

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cosearch.algorithms import Algorithm, Objectives
+from cosearch.algorithms import Algorithm
 from cosearch.candidate import Candidate
-from cosearch.metrics import objectives_of
+from cosearch.goal import Goal, Result
 from cosearch.pool import Metrics, Outcome, Task, WorkerPool
 from cosearch.store import Trial, TrialStore
 from pimsim.errors import RunError
@@ -31,7 +31,7 @@ class Search:
         algorithm: Fresh ask/tell algorithm.
         store: Where finished trials are kept.
         pool: Who evaluates.
-        objectives: Names of the objectives.
+        goal: Turns metrics into what the algorithm is told.
         choices: Choices of every hardware gene (recorded with the trials).
         candidates: How many candidates to evaluate in all.
         stop: True when no further candidate shall begin (a signal, a time limit).
@@ -41,7 +41,7 @@ class Search:
     algorithm: Algorithm[Candidate]
     store: TrialStore
     pool: WorkerPool
-    objectives: tuple[str, ...]
+    goal: Goal
     choices: dict[str, tuple[Any, ...]]
     candidates: int
     stop: Callable[[], bool] = lambda: False
@@ -67,7 +67,7 @@ class Search:
             if any(id not in self.trials for id in wanted) or len(wanted) < len(asked) or not wanted:
                 break  # stopped, or the last generation was cut short: nothing more will be asked
             self._give_up_if_nothing_works(generation)
-            self.algorithm.tell([self._values(self.trials[id]) for id in wanted])
+            self.algorithm.tell([self._result(self.trials[id]) for id in wanted])
             self.store.write_parquet(list(self.trials.values()))
             generation += 1
         self.store.write_parquet(list(self.trials.values()))
@@ -93,7 +93,7 @@ class Search:
         error = outcome.error
         if error is None:
             try:
-                objectives_of(outcome.metrics, self.objectives)
+                self.goal.result(outcome.metrics)
             except ValueError as problem:
                 error = str(problem)
         metrics = outcome.metrics if error is None else {}
@@ -108,8 +108,8 @@ class Search:
             path = self.store.folder / "trials.db"
             raise RunError(f"{path}: trial {trial.id} is not what this search asks (another version wrote it); use a new folder")
 
-    def _values(self, trial: Trial) -> Objectives | None:
-        return None if trial.error is not None else objectives_of(trial.metrics, self.objectives)
+    def _result(self, trial: Trial) -> Result | None:
+        return None if trial.error is not None else self.goal.result(trial.metrics)
 
     def _give_up_if_nothing_works(self, generation: int) -> None:
         if generation == 0 and all(t.error is not None for t in self.trials.values()):

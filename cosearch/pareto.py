@@ -26,11 +26,34 @@ def front_indices(values: np.ndarray) -> list[int]:
     return [int(i) for i in np.flatnonzero(keep)]
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Non-dominated rank of every row, 0 = front."""
+def best_indices(values: np.ndarray, violation: np.ndarray) -> list[int]:
+    """Indices of the front of the feasible rows; while there are none, of the rows with the smallest violation.
+
+    Args:
+        values: (points, objectives), minimised.
+        violation: (points,), 0 = feasible.
+    """
+    if not len(values):
+        return []
+    least = np.flatnonzero(violation == violation.min())
+    return [int(i) for i in least[front_indices(values[least])]]
+
+
+def ranks(values: np.ndarray, violation: np.ndarray) -> np.ndarray:
+    """Rank of every row, 0 = best: feasible rows by non-domination, then the others by violation (Deb's constrained domination).
+
+    Args:
+        values: (points, objectives), minimised.
+        violation: (points,), 0 = feasible.
+    """
     import moocore
 
-    return np.asarray(moocore.pareto_rank(values), dtype=np.int64)
+    rank, first = np.zeros(len(values), dtype=np.int64), 0
+    for level in np.unique(violation):
+        members = np.flatnonzero(violation == level)
+        rank[members] = first + np.asarray(moocore.pareto_rank(values[members]), dtype=np.int64)
+        first = int(rank[members].max()) + 1
+    return rank
 
 
 def crowding(values: np.ndarray, rank: np.ndarray) -> np.ndarray:

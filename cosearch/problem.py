@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, PositiveInt, SerializeAsAny, field_validator, model_validator
 
 from cosearch.algorithms import AlgorithmSettings
+from cosearch.goal import Constraint, Goal
 from cosearch.metrics import METRICS
 from pimsim import configs
 from pimsim.discovery import implementations
@@ -41,10 +43,14 @@ class Problem(Spec):
     """The hardware space: dotted keys of the device file, each with its choices."""
     objectives: tuple[str, ...] = ("logloss", "latency_us", "energy_uj")
     """Two or more metrics; each has its own better direction."""
+    constraints: dict[str, str] = Field(default_factory=dict)
+    """Bounds that a candidate must keep to be on the front, each `<= NUMBER` or `>= NUMBER` by metric."""
     algorithm: SerializeAsAny[AlgorithmSettings]
     """The search algorithm, chosen by `name`, with its settings."""
     batch: PositiveInt = 64
     """Samples in one simulated batch."""
+    arrivals: str = "closed"
+    """How batches arrive, as for `pimsim run --arrivals`; with `closed`, one after the other, every latency is the same."""
     trace_samples: PositiveInt = 1024
     """Samples of the training data whose embedding indices drive the simulator."""
     seed: int = Field(default=1, ge=0)
@@ -86,6 +92,30 @@ class Problem(Spec):
             if not choices or len(set(map(repr, choices))) != len(choices):
                 raise ValueError(f"{key}: {list(choices)}: needs one or more distinct choices")
         return value
+
+    @field_validator("constraints", mode="after")
+    @classmethod
+    def _readable_bounds(cls, value: dict[str, str]) -> dict[str, str]:
+        for metric, text in value.items():
+            Constraint.parse(metric, text)
+        return value
+
+    @field_validator("arrivals", mode="after")
+    @classmethod
+    def _readable_arrivals(cls, value: str) -> str:
+        from pimsim.engine.arrivals import parse_arrivals
+
+        try:
+            parse_arrivals(value, 1, np.random.SeedSequence(0))
+        except ConfigError as error:
+            raise ValueError(str(error).partition(": ")[2]) from None
+        return value
+
+    @property
+    def goal(self) -> Goal:
+        """What the search is after."""
+        bounds = tuple(Constraint.parse(metric, text) for metric, text in self.constraints.items())
+        return Goal(self.objectives, bounds, self.algorithm.penalty)
 
     @model_validator(mode="after")
     def _known_objectives(self) -> Self:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cosearch.candidate import HardwareSpace, JointSpace
 from cosearch.evaluator import TRACE, CandidateEvaluator, write_trace
 from cosearch.export import export_winner
-from cosearch.fronts import pick_trial, write_pareto
+from cosearch.fronts import front_of, pick_trial, write_pareto
 from cosearch.interrupt import Interrupt
 from cosearch.loop import Deadline, Search
 from cosearch.pool import WorkerPool
@@ -51,7 +51,7 @@ class Finished:
 
     Attributes:
         trials: Every finished trial.
-        picked: Id of the trial that was trained alone, or None when the session was interrupted.
+        picked: Id of the trial that was trained alone, or None when the session was interrupted or no trial keeps the constraints.
         interrupted: True when a signal ended the search early.
     """
 
@@ -74,7 +74,7 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
     from supernet.space import load_space
 
     space = load_space(problem.space)
-    hardware = HardwareSpace(problem.device, problem.hardware, problem.objectives)
+    hardware = HardwareSpace(problem.device, problem.hardware, problem.goal.needed)
     dataset = choose_dataset(problem, progress)
     run = RunFolder(folder, problem, _resolved(dataset, space, hardware))
     with run.claimed(argv):
@@ -82,7 +82,8 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
         write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
         trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
         write_pareto(folder / "pareto.csv", trials, problem)
-        winner = None if interrupt.requested or not trials else pick_trial(trials, problem, problem.final.pick)
+        found = front_of(trials, problem.goal) and not interrupt.requested
+        winner = pick_trial(trials, problem, problem.final.pick) if found else None
         if winner is not None:
             export_winner(run, winner, dataset, progress)
         write_report(run, trials)
@@ -168,7 +169,7 @@ def _search(run: RunFolder, space: JointSpace, budget: Budget, interrupt: Interr
             algorithm=kind(space, problem.algorithm, problem.seed),
             store=store,
             pool=pool,
-            objectives=problem.objectives,
+            goal=problem.goal,
             choices=problem.hardware,
             candidates=total,
             stop=lambda: interrupt.requested or deadline.passed(),

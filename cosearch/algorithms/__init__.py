@@ -3,8 +3,10 @@
 An algorithm is a class with a nested `Settings` model and two methods, found through the module's attribute `ALGORITHM`:
 
 * `ask()` returns the next *generation* of genomes, none of them asked before (an empty list: nothing new can be found);
-* `tell(values)` takes one tuple of objectives per genome of that generation, in the order asked, every objective to be minimised;
-  None stands for a genome that could not be evaluated.
+* `tell(results)` takes one `Result` per genome of that generation, in the order asked: its objectives, every one to be minimised, and
+  by how much it misses the constraints (0 = feasible); None stands for a genome that could not be evaluated.
+
+Feasible beats infeasible, and among infeasible ones the smaller violation (Deb 2000): `cosearch.pareto.ranks` and `best_indices` order so.
 
 Genomes are opaque: all that an algorithm does with one goes through the `GenomeSpace` it was built with. How many genomes a
 generation has depends on the settings alone, never on the number of workers, and genome *i* of a run draws only from
@@ -13,15 +15,18 @@ generation has depends on the settings alone, never on the number of workers, an
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from pydantic import PositiveInt
 
+from cosearch.goal import Penalty, Result
 from pimsim.spec.base import Spec
 
+__all__ = ["Algorithm", "AlgorithmSettings", "GenomeSpace", "Penalty", "Result", "Unseen", "split", "trial_rng"]
+
 G = TypeVar("G")
-Objectives = tuple[float, ...]
 
 
 class GenomeSpace(Protocol[G]):
@@ -50,8 +55,8 @@ class Algorithm(Protocol[G]):
     def ask(self) -> list[G]:
         """The next generation."""
 
-    def tell(self, values: list[Objectives | None]) -> None:
-        """The objectives of the generation last asked, in the order asked."""
+    def tell(self, results: list[Result | None]) -> None:
+        """What came of the generation last asked, in the order asked."""
 
 
 class AlgorithmSettings(Spec):
@@ -63,11 +68,20 @@ class AlgorithmSettings(Spec):
     """Candidates to evaluate; a run can be taken further by raising it."""
     children: PositiveInt = 8
     """Candidates per generation; results depend on it, so it is not the number of workers."""
+    penalty: Penalty | None = None
+    """Tell the algorithm one scalar of loss and complexity instead of the objectives; the front is still that of the objectives."""
 
 
 def trial_rng(seed: int, index: int) -> np.random.Generator:
     """The generator that trial `index` of a run draws from."""
     return np.random.default_rng(np.random.SeedSequence([seed, index]))
+
+
+def split(results: Iterable[Result]) -> tuple[np.ndarray, np.ndarray]:
+    """Objectives (points, objectives) and violations (points,) of results."""
+    told = list(results)
+    objectives = np.array([r.objectives for r in told], dtype=float)
+    return objectives.reshape(len(told), -1 if told else 0), np.array([r.violation for r in told], dtype=float)
 
 
 class Unseen(Generic[G]):
@@ -94,3 +108,18 @@ class Unseen(Generic[G]):
             if self.claim(genome):
                 return genome
         return None
+
+    def breed(self, parent: Callable[[], G], crossover: float, rng: np.random.Generator) -> G | None:
+        """A mutated child not asked before, of one parent or with probability `crossover` of two.
+
+        Mutates more the longer nothing new turns up, and draws at random in the end; None when not even that gives a new genome.
+        """
+        for attempt in range(self.ATTEMPTS):
+            genome = parent()
+            if rng.random() < crossover:
+                genome = self.space.crossover(genome, parent(), rng)
+            for _ in range(1 + attempt // 8):
+                genome = self.space.mutate(genome, rng)
+            if self.claim(genome):
+                return genome
+        return self.sample(rng)

@@ -19,8 +19,8 @@ from typing import Generic
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from cosearch.algorithms import AlgorithmSettings, G, GenomeSpace, Objectives, Unseen, trial_rng
-from cosearch.pareto import crowding, front_indices, ranks
+from cosearch.algorithms import AlgorithmSettings, G, GenomeSpace, Result, Unseen, split, trial_rng
+from cosearch.pareto import best_indices, crowding, ranks
 
 
 class Evolution(Generic[G]):
@@ -43,8 +43,8 @@ class Evolution(Generic[G]):
         self.asked = 0
         self.unseen = Unseen(space)
         self.generation: list[G] = []
-        self.population: deque[tuple[G, Objectives]] = deque(maxlen=settings.population)
-        self.front: list[tuple[G, Objectives]] = []
+        self.population: deque[tuple[G, Result]] = deque(maxlen=settings.population)
+        self.front: list[tuple[G, Result]] = []
 
     def ask(self) -> list[G]:
         """The first population, then one generation of children at a time."""
@@ -56,20 +56,17 @@ class Evolution(Generic[G]):
         self.generation = [genome for genome in born if genome is not None]
         return list(self.generation)
 
-    def tell(self, values: list[Objectives | None]) -> None:
+    def tell(self, results: list[Result | None]) -> None:
         """The children join, the oldest leave."""
-        told = [(genome, value) for genome, value in zip(self.generation, values, strict=True) if value is not None]
+        told = [(genome, result) for genome, result in zip(self.generation, results, strict=True) if result is not None]
         self.population.extend(told)
         known = self.front + told
-        if known:
-            self.front = [known[i] for i in front_indices(np.array([value for _, value in known]))]
+        self.front = [known[i] for i in best_indices(*split(result for _, result in known))]
 
     def _order(self) -> np.ndarray:
         """Place of every member of the population in the order of preference, 0 = best."""
-        if not self.population:
-            return np.empty(0, dtype=np.int64)
-        values = np.array([value for _, value in self.population])
-        rank = ranks(values)
+        values, violation = split(result for _, result in self.population)
+        rank = ranks(values, violation)
         order = np.lexsort((-crowding(values, rank), rank))
         return np.argsort(order)
 
@@ -81,15 +78,9 @@ class Evolution(Generic[G]):
 
     def _child(self, rng: np.random.Generator, order: np.ndarray) -> G | None:
         """A genome not asked before: bred while there is a population, and drawn at random when breeding finds nothing new."""
-        for attempt in range(self.unseen.ATTEMPTS if len(order) else 0):
-            genome = self._parent(rng, order)
-            if rng.random() < self.settings.crossover:
-                genome = self.space.crossover(genome, self._parent(rng, order), rng)
-            for _ in range(1 + attempt // 8):
-                genome = self.space.mutate(genome, rng)
-            if self.unseen.claim(genome):
-                return genome
-        return self.unseen.sample(rng)
+        if not len(order):
+            return self.unseen.sample(rng)
+        return self.unseen.breed(lambda: self._parent(rng, order), self.settings.crossover, rng)
 
 
 ALGORITHM = Evolution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Generic
 
-from cosearch.algorithms import AlgorithmSettings, G, GenomeSpace, Objectives, Unseen, trial_rng
+from cosearch.algorithms import AlgorithmSettings, G, GenomeSpace, Result, Unseen, trial_rng
 
 
 class RandomSearch(Generic[G]):
@@ -23,7 +23,7 @@ class RandomSearch(Generic[G]):
         drawn = [self.unseen.sample(trial_rng(self.seed, index)) for index in range(first, self.asked)]
         return [genome for genome in drawn if genome is not None]
 
-    def tell(self, values: list[Objectives | None]) -> None:
+    def tell(self, results: list[Result | None]) -> None:
         """Random search learns nothing."""
 
 

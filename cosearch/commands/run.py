@@ -23,6 +23,7 @@ def run(
     executor: Annotated[str, typer.Option("--executor", help="Where candidates are evaluated: local or ray.")] = "local",
 ) -> None:
     """Search models and hardware together; resume by the same command."""
+    from cosearch.fronts import why_no_front
     from cosearch.problem import load_problem
     from cosearch.progress import Progress
     from cosearch.run import Budget, run_search
@@ -47,6 +48,9 @@ def run(
     if done.interrupted:
         print(f"interrupted: {len(done.trials)} candidates kept; the same command goes on", file=sys.stderr)
         raise SystemExit(130)
+    if missed := why_no_front(done.trials, problem.goal):
+        print(missed, file=sys.stderr)
+        raise SystemExit(1)
 
 
 def print_front(trials: list[Trial], problem: Problem, folder: Path, picked: int | None) -> None:

@@ -30,7 +30,7 @@ def status(
         "finished": len(finished),
         "failed": len(trials) - len(finished),
         "candidates": run.problem.algorithm.candidates,
-        "front": len(front_of(trials, run.problem.objectives)),
+        "front": len(front_of(trials, run.problem.goal)),
         "best_logloss": min((t.metrics["logloss"] for t in finished), default=None),
         "seconds_per_candidate": sum(t.seconds for t in trials) / len(trials) if trials else None,
         "exported": (folder / "best" / "metrics.json").is_file(),

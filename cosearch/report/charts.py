@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cosearch.fronts import front_of
+from cosearch.goal import Goal
 from cosearch.metrics import METRICS, objectives_of
 from cosearch.pareto import hypervolume
 from cosearch.problem import Problem
@@ -21,10 +22,10 @@ def pareto_chart(trials: list[Trial], problem: Problem, picked: int | None) -> d
     import altair as alt
 
     x, y, *rest = problem.objectives[1], problem.objectives[0], *problem.objectives[2:]
-    front = {t.id for t in front_of(trials, problem.objectives)}
+    front = {t.id for t in front_of(trials, problem.goal)}
     shown = {name for name in (*problem.objectives, "auc", "area_mm2", "macs") if name in METRICS}
     rows = [
-        {"id": t.id, "place": "front" if t.id in front else "other", **{name: t.metrics[name] for name in sorted(shown)}}
+        {"id": t.id, "place": _place(t, front, problem.goal), **{name: t.metrics[name] for name in sorted(shown)}}
         for t in trials
         if t.error is None
     ]
@@ -42,8 +43,9 @@ def pareto_chart(trials: list[Trial], problem: Problem, picked: int | None) -> d
         scale = alt.Scale(scheme="viridis", type="log" if _wide([row[rest[0]] for row in rows]) else "linear")
         legend = alt.Legend(titleLimit=400, gradientOpacity=1, orient="top", gradientLength=260, format=",.3~g")
         colour = alt.Color(f"{rest[0]}:Q", title=METRICS[rest[0]].label, scale=scale, legend=legend)
-    on_front, others = "datum.place == 'front'", "datum.place != 'front'"
+    on_front, others, out = (f"datum.place == '{place}'" for place in ("front", "other", "infeasible"))
     layers = [
+        base.transform_filter(out).mark_point(shape="cross", size=30, opacity=0.45, filled=True, color=GREY),
         base.transform_filter(others).mark_circle(size=34, opacity=0.4).encode(color=colour),
         base.transform_filter(on_front).mark_circle(size=110, opacity=1, stroke=INK, strokeWidth=1.2).encode(color=colour),
         base.transform_filter(f"datum.id == {-1 if picked is None else picked}").mark_point(
@@ -51,6 +53,12 @@ def pareto_chart(trials: list[Trial], problem: Problem, picked: int | None) -> d
         ),
     ]
     return _finish(alt.layer(*layers), 420)
+
+
+def _place(trial: Trial, front: set[int], goal: Goal) -> str:
+    if trial.id in front:
+        return "front"
+    return "infeasible" if goal.violation(trial.metrics) else "other"
 
 
 def progress_chart(trials: list[Trial], problem: Problem) -> dict[str, Any]:
@@ -71,7 +79,7 @@ def progress_chart(trials: list[Trial], problem: Problem) -> dict[str, Any]:
 
 
 def hypervolume_history(trials: list[Trial], problem: Problem) -> list[dict[str, float]]:
-    """Hypervolume after every candidate, in order of id.
+    """Hypervolume of the feasible candidates after every candidate, in order of id.
 
     The box spans the objectives of all finished candidates, on a logarithmic scale for those that span more than a factor of five.
     """
@@ -83,9 +91,11 @@ def hypervolume_history(trials: list[Trial], problem: Problem) -> list[dict[str,
         if _wide(column):
             column[:] = np.log(column)
     low, high = values.min(axis=0), values.max(axis=0)
+    feasible = np.array([not problem.goal.violation(t.metrics) for t in good])
     history = []
     for count, trial in enumerate(good, start=1):
-        history.append({"candidates": trial.id + 1, "hypervolume": round(hypervolume(values[:count], low, high), 6)})
+        share = hypervolume(values[:count][feasible[:count]], low, high)
+        history.append({"candidates": trial.id + 1, "hypervolume": round(share, 6)})
     return history
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cosearch.fronts import front_of, pareto_rows, pick_trial
+from cosearch.fronts import front_of, pareto_rows, pick_trial, why_no_front
 from cosearch.metrics import METRICS
 from cosearch.report.charts import pareto_chart, progress_chart
 from cosearch.runfolder import RunFolder, write_atomic
@@ -64,7 +64,7 @@ def write_figure(run: RunFolder, trials: list[Trial], path: Path) -> Path:
 def _content(run: RunFolder, trials: list[Trial]) -> dict[str, Any]:
     problem = run.problem
     best = _read_json(run.path / "best" / "metrics.json")
-    front = front_of(trials, problem.objectives)
+    front = front_of(trials, problem.goal)
     shown = best["id"] if best else (pick_trial(trials, problem, problem.final.pick).id if front else None)
     chosen = next((t for t in trials if t.id == shown), None)
     return {
@@ -72,6 +72,8 @@ def _content(run: RunFolder, trials: list[Trial]) -> dict[str, Any]:
         "resolved": run.resolved,
         "trials": trials,
         "failed": [t for t in trials if t.error],
+        "no_front": why_no_front(trials, problem.goal),
+        "infeasible": sum(t.error is None and problem.goal.violation(t.metrics) > 0 for t in trials),
         "front": pareto_rows(trials, problem),
         "metrics": METRICS,
         "genes": [key for key, choices in problem.hardware.items() if len(choices) > 1],
@@ -86,7 +88,7 @@ def _content(run: RunFolder, trials: list[Trial]) -> dict[str, Any]:
             "pareto": pareto_chart(trials, problem, shown),
             "progress": progress_chart(trials, problem),
         }
-        if front
+        if any(t.error is None for t in trials)
         else {},
     }
 

@@ -11,11 +11,12 @@ class TestMine(AlgorithmConformance):
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
 
-from cosearch.algorithms import AlgorithmSettings
+from cosearch.algorithms import AlgorithmSettings, Result
 from cosearch.pareto import front_indices
 from pimsim.discovery import implementation
 
@@ -33,10 +34,11 @@ class TabulatedSpace:
         rough = rng.normal(0, 0.01, (len(points), 2))
         self.table = np.stack([((points - towards) ** 2).sum(1), ((points - away) ** 2).sum(1)], axis=1) + rough
 
-    def values(self, genome: Genome) -> tuple[float, float]:
-        """The two objectives of one genome."""
+    def result(self, genome: Genome, bound: float = math.inf, scalar: bool = False) -> Result:
+        """The two objectives of one genome (or their sum alone), and by how much the first exceeds a bound."""
         row = self.table[int(np.ravel_multi_index(genome, (self.choices,) * self.genes))]
-        return float(row[0]), float(row[1])
+        first, second = float(row[0]), float(row[1])
+        return Result((first + second,) if scalar else (first, second), max(0.0, first - bound))
 
     def front(self) -> list[int]:
         """Indices of the true Pareto front in the table."""
@@ -72,16 +74,19 @@ class AlgorithmConformance:
         kind = implementation("cosearch.algorithms", "ALGORITHM", "algorithm", self.name)
         return kind(space, kind.Settings(name=self.name, **self.settings), seed)
 
-    def drive(self, algorithm: Any, space: TabulatedSpace, candidates: int, fail: int = 0) -> list[Genome]:
-        """Runs ask/tell for at least `candidates` genomes; with `fail` every fail-th genome cannot be evaluated."""
+    def drive(self, algorithm: Any, space: TabulatedSpace, candidates: int, fail: int = 0, **told: Any) -> list[Genome]:
+        """Runs ask/tell for at least `candidates` genomes; with `fail` every fail-th genome cannot be evaluated.
+
+        `told` goes to `TabulatedSpace.result`.
+        """
         asked: list[Genome] = []
         while len(asked) < candidates:
             generation = algorithm.ask()
             if not generation:
                 break
-            values = [None if fail and (len(asked) + i) % fail == 0 else space.values(g) for i, g in enumerate(generation)]
+            results = [None if fail and (len(asked) + i) % fail == 0 else space.result(g, **told) for i, g in enumerate(generation)]
             asked += generation
-            algorithm.tell(values)
+            algorithm.tell(results)
         return asked
 
     def test_settings_model_is_complete(self) -> None:
@@ -116,3 +121,16 @@ class AlgorithmConformance:
         space = TabulatedSpace()
         assert len(self.drive(self.make(space), space, 120, fail=2)) >= 120
         assert len(self.drive(self.make(space), space, 120, fail=1)) >= 120
+
+    def test_infeasible_genomes_are_survived(self) -> None:
+        """Constraints that some genomes break, or all of them, stop nothing and are replayed."""
+        space = TabulatedSpace()
+        for bound in (float(np.quantile(space.table[:, 0], 0.05)), -1.0):
+            asked = self.drive(self.make(space), space, 100, bound=bound)
+            assert len(asked) >= 100
+            assert asked == self.drive(self.make(space), space, 100, bound=bound)
+
+    def test_one_objective_is_enough(self) -> None:
+        """A search with a penalty tells one scalar."""
+        space = TabulatedSpace()
+        assert len(self.drive(self.make(space), space, 100, scalar=True)) >= 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cosearch.algorithms import Result
 from cosearch.algorithms.evolution import Evolution
 from cosearch.pareto import crowding, front_indices, hypervolume, knee, ranks
 from cosearch.testing.algorithms import AlgorithmConformance, TabulatedSpace
@@ -22,16 +23,16 @@ class TestEvolution(AlgorithmConformance):
     def test_first_generation_is_the_population(self) -> None:
         algorithm = self.make(TabulatedSpace())
         assert len(algorithm.ask()) == 24
-        algorithm.tell([(1.0, 1.0)] * 24)
+        algorithm.tell([Result((1.0, 1.0))] * 24)
         assert len(algorithm.ask()) == 6
 
     def test_oldest_leave(self) -> None:
         space = TabulatedSpace()
         algorithm = self.make(space)
         first = algorithm.ask()
-        algorithm.tell([space.values(g) for g in first])
+        algorithm.tell([space.result(g) for g in first])
         second = algorithm.ask()
-        algorithm.tell([space.values(g) for g in second])
+        algorithm.tell([space.result(g) for g in second])
         assert [g for g, _ in algorithm.population] == first[6:] + second
 
 
@@ -45,11 +46,11 @@ def _front_found(name: str, seed: int, candidates: int = 240) -> float:
     space = TabulatedSpace(genes=8, choices=5)
     kind = implementations("cosearch.algorithms", "ALGORITHM")[name]
     algorithm = kind(space, kind.Settings(name=name), seed)
-    values: list[tuple[float, float]] = []
+    values: list[tuple[float, ...]] = []
     while len(values) < candidates:
-        told = [space.values(g) for g in algorithm.ask()]
+        told = [space.result(g) for g in algorithm.ask()]
         algorithm.tell(told)
-        values += told
+        values += [result.objectives for result in told]
     low, high = space.table.min(axis=0), np.quantile(space.table, 0.5, axis=0)
     return hypervolume(np.array(values), low, high) / hypervolume(space.table[space.front()], low, high)
 
@@ -67,7 +68,7 @@ def test_front_keeps_one_of_equal_points() -> None:
 
 def test_ranks_and_crowding() -> None:
     values = np.array([[0.0, 4.0], [1.0, 2.0], [4.0, 0.0], [2.0, 4.0], [5.0, 5.0]])
-    rank = ranks(values)
+    rank = ranks(values, np.zeros(5))
     assert rank.tolist() == [0, 0, 0, 1, 2]
     distance = crowding(values, rank)
     assert np.isinf(distance[[0, 2, 3, 4]]).all()

@@ -13,6 +13,7 @@ from cosearch.algorithms.evolution import Evolution
 from cosearch.candidate import Candidate, HardwareSpace, JointSpace
 from cosearch.evaluator import TRACE, write_trace
 from cosearch.fronts import front_of
+from cosearch.goal import Goal
 from cosearch.loop import Search
 from cosearch.pool import Metrics, WorkerPool
 from cosearch.store import Trial, TrialStore
@@ -20,6 +21,7 @@ from pimsim.errors import ConfigError, RunError
 from supernet.space import load_space
 
 OBJECTIVES = ("logloss", "latency_us", "energy_uj")
+GOAL = Goal(OBJECTIVES)
 GENES = {"dram.channels": (16, 32, 64), "unit.simd_lanes": (8, 16), "mapping.matmul": ("pim", "host")}
 
 
@@ -51,7 +53,7 @@ def search(folder: Path, space: JointSpace, jobs: int = 1, candidates: int = 40,
     settings = Evolution.Settings(name="evolution", population=12, sample=4, children=5)
     evaluator = functools.partial(DigestEvaluator, **more.pop("evaluator", {}))
     store = TrialStore(folder, OBJECTIVES, create=True)
-    return Search(Evolution(space, settings, seed), store, WorkerPool(evaluator, jobs), OBJECTIVES, GENES, candidates, **more)
+    return Search(Evolution(space, settings, seed), store, WorkerPool(evaluator, jobs), GOAL, GENES, candidates, **more)
 
 
 def facts(trials: list[Trial]) -> list:
@@ -91,7 +93,7 @@ def test_failed_candidates_are_kept_with_their_reason(tmp_path: Path, space: Joi
     failed = [t for t in trials if t.error]
     assert failed and len(failed) < len(trials)
     assert all(t.error == f"trial of {t.digest[0]} is refused" and not t.metrics for t in failed)
-    assert not set(t.id for t in front_of(trials, OBJECTIVES)) & {t.id for t in failed}
+    assert not set(t.id for t in front_of(trials, GOAL)) & {t.id for t in failed}
     assert facts(search(tmp_path, space).run()) == facts(trials)  # stored failures are results too
 
 
@@ -130,7 +132,7 @@ def test_parquet_has_a_row_per_trial(tmp_path: Path, space: JointSpace) -> None:
 def test_front_keeps_the_first_of_equal_points(tmp_path: Path, space: JointSpace) -> None:
     trials = search(tmp_path, space, candidates=12).run()
     twin = Trial(99, 9, trials[0].candidate, "twin", trials[0].metrics)
-    assert 99 not in [t.id for t in front_of([*trials, twin], OBJECTIVES)]
+    assert 99 not in [t.id for t in front_of([*trials, twin], GOAL)]
 
 
 def test_a_hardware_space_without_a_device_says_why_at_once() -> None:
@@ -149,7 +151,7 @@ def test_hardware_mistakes_are_told_apart_from_masks() -> None:
         HardwareSpace("hbm_pim", {"dram.chanels": (1, 2)})
     with pytest.raises(ConfigError, match=r"hardware\.dram\.channels: 'four'"):
         HardwareSpace("hbm_pim", {"dram.channels": (4, "four")})
-    with pytest.raises(ConfigError, match="objectives: 'energy_uj': not modelled for device ddr5_4800"):
+    with pytest.raises(ConfigError, match="objectives or constraints: 'energy_uj': not modelled for device ddr5_4800"):
         HardwareSpace("ddr5_4800", {"dram.channels": (1, 2)}, ("logloss", "latency_us", "energy_uj"))
     masked = HardwareSpace("hbm_pim", {"mapping.tables": ("row", "striped"), "mapping.embedding": ("host", "pim")})
     import numpy as np
