@@ -10,6 +10,7 @@ import numpy as np
 from pimsim.analytic.estimate import Estimates, Estimator, estimate
 from pimsim.engine.arrivals import parse_arrivals
 from pimsim.engine.costs import CostCache
+from pimsim.engine.link import over_link
 from pimsim.engine.orchestrate import Costs, Stream, serve
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.graph import Workload
@@ -101,10 +102,11 @@ def simulate_together(
     shared = costs or CostCache()
     found = [_costs(beside(device, loads, number), load, fidelity, shared) for number, load in enumerate(loads)]
     alone = len(loads) == 1 and loads[0].arrivals == "closed"  # every batch is like the first
-    streams = [Stream(load.workload, cost, process) for load, cost, process in zip(loads, found, processes, strict=True)]
+    linked = [over_link(load.workload, cost, device, load.samples) for load, cost in zip(loads, found, strict=True)]
+    streams = [Stream(graph, cost, process) for (graph, cost), process in zip(linked, processes, strict=True)]
     served = serve(streams, 1 if alone else batches, MOST_OPERATORS)
     endless = not alone and all(process.endless for process in processes)
-    return system_report(device, loads, found, served, fidelity, seed, endless)
+    return system_report(device, loads, linked, served, fidelity, seed, endless)
 
 
 def _costs(device: DeviceSpec, load: Load, fidelity: str, costs: CostCache) -> Costs:
@@ -117,7 +119,7 @@ def _costs(device: DeviceSpec, load: Load, fidelity: str, costs: CostCache) -> C
 def load_workload(name: str, **options: Any) -> Workload:
     """A workload by name (from the `pimsim.workloads` entry points) or from a `.json` or `.yaml` file.
 
-    A provider may also claim names of another form (`model.onnx`, `my_model.py:build`).
+    A provider may also claim names of another form (`model.onnx`, `my_model.py:build`, `genotype.json:avazu`).
 
     Args:
         name: the name or the file.
@@ -130,12 +132,12 @@ def load_workload(name: str, **options: Any) -> Workload:
     from pathlib import Path
 
     path = Path(name)
-    if path.suffix == ".json":
-        return Workload.load(path)
     providers = [entry.load() for entry in entry_points(group="pimsim.workloads")]
     for provider in providers:
         if hasattr(provider, "claims") and provider.claims(name):
             return provider.load(name, **options)
+    if path.suffix == ".json":
+        return Workload.load(path)
     if path.suffix in {".yaml", ".yml"}:
         for provider in providers:
             return provider.load(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pimsim.graph import Workload
 if TYPE_CHECKING:
     from workloads.zoo.datasets import DatasetFields
 
+_WITH_DATASET = re.compile(r"(.+\.json):(\w+)$")
 BATCH = 256
 """Samples per batch unless the command says otherwise."""
 
@@ -23,12 +25,23 @@ class Provider:
         """Names of the shipped genotypes."""
         return sorted(path.stem for path in (configs.config_root() / "genotypes").glob("*.json"))
 
+    def claims(self, name: str) -> bool:
+        """Whether a name is a genotype file: `FILE.json:DATASET`, or a JSON file that holds genes instead of a graph."""
+        path = Path(name)
+        if _WITH_DATASET.match(name):
+            return True
+        if path.suffix != ".json" or not path.is_file():
+            return False
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return all(gene in text for gene in ('"micro"', '"macro"')) or all(gene in text for gene in ('"blocks"', '"dense_op"'))
+
     def load(self, name: str | Path, dataset: str | None = None) -> Workload:
         """A genotype's live network by shipped name or from a file.
 
         Args:
-            name: shipped name, or path of a genotype file (a model's YAML file goes to the zoo: `pimsim` asks any provider for it).
-            dataset: gives the fields and table sizes; None for the one in a shipped name, else Criteo.
+            name: shipped name, `FILE.json:DATASET`, or path of a genotype file (a model's YAML file goes to the zoo: `pimsim` asks any
+                provider for it).
+            dataset: gives the fields and table sizes; None for the one in the name.
 
         Raises:
             ConfigError: unknown name, unreadable file or unknown data set.
@@ -36,8 +49,10 @@ class Provider:
         from supernet.genotype import Genotype
         from supernet.lowering import to_workload
         from workloads.zoo import provider as zoo
-        from workloads.zoo.datasets import dataset_fields
+        from workloads.zoo.datasets import dataset_fields, dataset_names
 
+        if named := _WITH_DATASET.match(str(name)):
+            name, dataset = named.groups()
         path = Path(name)
         if path.suffix in {".yaml", ".yml"}:
             return zoo.load(name)
@@ -46,7 +61,9 @@ class Provider:
             if not path.is_file():
                 raise ConfigError(unknown_name("genotype", str(name), self.names()))
             dataset = dataset or path.stem.split("_")[1]
-        fields = dataset_fields(dataset or "criteo")
+        if dataset is None:
+            raise ConfigError(f"{path}: a genotype has no fields of its own: {path}:DATASET ({', '.join(dataset_names())})")
+        fields = dataset_fields(dataset)
         return to_workload(Genotype.load(path), schema_of(fields), path.stem, batch=BATCH)
 
 

@@ -166,3 +166,19 @@ def test_a_published_network_learns(name, one_thread):
         moved |= {key for key, parameter in model.named_parameters() if parameter.grad.abs().sum() > 0}
     assert losses[0] == pytest.approx(math.log(2)) and losses[-1] < 0.9 * losses[0]
     assert moved == {key for key, _ in model.named_parameters()}
+
+
+def test_a_published_file_runs_as_it_is_with_the_fields_of_a_data_set(tmp_path):
+    from pimsim.api import load_workload
+    from pimsim.graph import Workload
+
+    path = GENOTYPES / "nasrecnet_kdd12_full.json"
+    assert load_workload(f"{path}:kdd12").operators == provider.load("nasrecnet_kdd12_full").operators
+    assert len(load_workload(f"{path}:avazu").gathers[0].tables) == 23
+    with pytest.raises(ConfigError, match=r"full\.json: a genotype has no fields of its own: .*full\.json:DATASET \(avazu, criteo"):
+        load_workload(str(path))
+    load_workload(f"{path}:kdd12").save(tmp_path / "graph.json")  # a graph in a file is no genotype
+    assert isinstance(load_workload(str(tmp_path / "graph.json")), Workload)
+    (tmp_path / "no.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"no\.json: not a readable workload"):
+        load_workload(str(tmp_path / "no.json"))
