@@ -7,6 +7,7 @@ import pytest
 
 from cosearch.algorithms import Result
 from cosearch.algorithms.evolution import Evolution
+from cosearch.algorithms.nsga3 import reference_directions
 from cosearch.pareto import crowding, front_indices, hypervolume, knee, ranks
 from cosearch.testing.algorithms import AlgorithmConformance, TabulatedSpace
 from pimsim.discovery import implementations
@@ -34,6 +35,41 @@ class TestEvolution(AlgorithmConformance):
         second = algorithm.ask()
         algorithm.tell([space.result(g) for g in second])
         assert [g for g, _ in algorithm.population] == first[6:] + second
+
+
+class TestNSGA2(AlgorithmConformance):
+    name = "nsga2"
+    settings = {"population": 16}  # noqa: RUF012
+
+    def test_nothing_better_is_ever_lost(self) -> None:
+        space = TabulatedSpace()
+        algorithm = self.make(space)
+        self.drive(algorithm, space, 200)
+        kept = {space.digest(genome) for genome, _ in algorithm.survivors}
+        assert len(kept) == 16
+        values = np.array([result.objectives for _, result in algorithm.survivors])
+        asked = self.drive(self.make(space), space, 200)
+        everything = np.array([space.result(g).objectives for g in asked])
+        for column in (0, 1):
+            assert values[:, column].min() == everything[:, column].min()
+
+    def test_feasible_survive_first(self) -> None:
+        space = TabulatedSpace()
+        bound = float(np.quantile(space.table[:, 0], 0.02))
+        algorithm = self.make(space)
+        asked = self.drive(algorithm, space, 200, bound=bound)
+        feasible = sum(space.result(g, bound=bound).violation == 0 for g in asked)
+        assert feasible > 20
+        assert all(result.violation == 0 for _, result in algorithm.survivors)
+
+
+class TestNSGA3(AlgorithmConformance):
+    name = "nsga3"
+    settings = {"population": 16}  # noqa: RUF012
+
+    def test_directions_fit_the_population(self) -> None:
+        assert [len(reference_directions(count, 16)) for count in (1, 2, 3, 4)] == [1, 16, 15, 10]
+        assert np.allclose(reference_directions(3, 16).sum(axis=1), 1)
 
 
 def test_every_algorithm_has_its_conformance_suite() -> None:
