@@ -35,10 +35,11 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from pimsim.dram.standard import Organisation, resolve_organisation, resolve_timing
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Elementwise, MatMul
+from pimsim.graph import AnyPrimitive, Elementwise, MatMul, Product, Reduce
 from pimsim.numerics.formats import round_bf16
 from pimsim.spec.device import DeviceSpec, UnitSpec
 from pimsim.spec.operating import ScaledLogic
+from pimsim.units import aim_products
 from pimsim.units.aim_timing import AimResult, Instruction, issue_program
 from pimsim.units.cost import MEMORY, KernelRun, LookUps, OperatorCost, add_up
 
@@ -108,13 +109,18 @@ class AimSpec(ScaledLogic, UnitSpec):
     def run_kernel(
         self, item: AnyPrimitive, device: DeviceSpec, batch: int, lookups: LookUps | None = None, end_to_end: bool = False
     ) -> KernelRun:
-        """A matrix-vector product, an element-wise product or an activation, alone on all channels.
+        """A matrix-vector product, an element-wise product, an activation, a product of activations or a sum, alone on all channels.
 
         Raises:
             ConfigError: another kernel, or one that does not fit into the banks.
         """
         organisation = self._checked(device)
-        in_banks = 0
+        in_banks = host_adds = 0
+        if isinstance(item, Product):
+            done = aim_products.multiply(self, item, device, batch)
+            scale = done.share.together * batch * item.groups / done.share.items  # channels' shares of work
+            everywhere = {part: value * scale for part, value in done.energy_pj.items()}
+            return KernelRun(cycles=done.clocks, commands=done.counts, energy_pj=everywhere, limited_by=done.limited_by)
         if isinstance(item, MatMul):
             program = self.gemv_program(item, batch * item.vectors, device, device.dram.channels)
         elif isinstance(item, Elementwise) and item.function == "mul" and item.operands == 2:
@@ -122,11 +128,13 @@ class AimSpec(ScaledLogic, UnitSpec):
             in_banks = item.output_bytes * batch
         elif isinstance(item, Elementwise) and item.function in ACTIVATIONS:
             program = self.activation_program(item.function, item.elements * batch, device)
+        elif isinstance(item, Reduce):
+            shape = aim_products.checked_sums(self, item, device, batch)
+            program, host_adds = aim_products.sum_program(self, shape, device), item.elements_out * batch * (shape.parts - 1)
         else:
             name = item.function if isinstance(item, Elementwise) else item.op
-            raise ConfigError(
-                f"kernel {name}: units of kind aim do not run it (allowed: gemv, mul of two operands, {', '.join(ACTIVATIONS)})"
-            )
+            allowed = ", ".join(("gemv", "dot", "reduce", "mul of two operands", *ACTIVATIONS))
+            raise ConfigError(f"kernel {name}: units of kind aim do not run it (allowed: {allowed})")
         run = issue_program(device.dram, program, logic_clocks=self.logic_clocks(resolve_timing(device.dram)))
         energy = {part: value * device.dram.channels for part, value in self.energy_pj(run.counts, device, organisation).items()}
         cycles, limited = run.cycles, self._limit(run, resolve_timing(device.dram))
@@ -136,6 +144,12 @@ class AimSpec(ScaledLogic, UnitSpec):
             back = stream(device.dram, in_banks)
             cycles += -(-back.latency_ps // resolve_timing(device.dram)["tCK_ps"])
             energy = add_up(energy, back.energy_pj)
+        if end_to_end and host_adds:
+            from pimsim.units.host import roofline
+
+            host = roofline(device, host_adds, host_adds * 2)
+            cycles += -(-host.latency_ps // resolve_timing(device.dram)["tCK_ps"])
+            energy = add_up(energy, host.energy_pj)
         return KernelRun(cycles=cycles, commands=run.counts, energy_pj=energy, limited_by=limited)
 
     def matmul(self, item: MatMul, device: DeviceSpec, batch: int) -> OperatorCost:
@@ -231,13 +245,15 @@ class AimSpec(ScaledLogic, UnitSpec):
             "pim_mac": columns * self.column_mac_pj,
         }
 
-    def compute(self, item: AnyPrimitive, *operands: NDArray[Any]) -> NDArray[Any]:
-        """The values that the units compute, float32 arrays of BF16 values.
+    def compute(self, item: AnyPrimitive, *operands: NDArray[Any], channels: int = 32) -> NDArray[Any]:
+        """The values that the units compute, float32 arrays of BF16 values (sums of several banks' parts: FP32).
 
         Args:
             item: `MatMul`: operands are weights (out, in), vectors (batch, in) and optionally a bias (out,), result (batch, out).
-                `Elementwise` (mul, relu, sigmoid, tanh): one array an operand, result of the same shape.
+                `Elementwise` (mul, relu, sigmoid, tanh): one array an operand, result of the same shape. `Product` and `Reduce`: as in
+                `UnitSpec.compute`.
             *operands: The values; rounded to BF16 first.
+            channels: Channels, over whose banks a sum is dealt.
 
         Raises:
             ConfigError: a kernel that these units do not run.
@@ -249,6 +265,10 @@ class AimSpec(ScaledLogic, UnitSpec):
             return round_bf16(values[0] * values[1])
         if isinstance(item, Elementwise) and item.function in ACTIVATIONS:
             return round_bf16(ACTIVATIONS[item.function](values[0]))
+        if isinstance(item, Product):
+            return aim_products.product_values(self, item, values)
+        if isinstance(item, Reduce):
+            return aim_products.sum_values(self, item, values[0], channels)
         return super().compute(item, *operands)
 
     def _products(

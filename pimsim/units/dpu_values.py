@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pimsim.graph import Elementwise, MatMul
+from pimsim.graph import Elementwise, MatMul, Product
+from pimsim.units.dpu_products import SumWork
 from pimsim.units.dpu_programs import column_chunk, row_share
 
 Array = NDArray[Any]
@@ -76,3 +77,32 @@ def gather(dtype: str, dpus: int, rows: Array, indices: Array, weights: Array | 
             for number, dpu in enumerate(sorted(sums)):
                 result[sample] = sums[dpu] if number == 0 else result[sample] + sums[dpu]
     return result
+
+
+def product(item: Product, dtype: str, operands: list[Array]) -> Array:
+    """Products of (batch, m, k) with (batch, n, k), or of the first with itself; element by element in order."""
+    first, second = (_summed(stored(operand, dtype), dtype) for operand in (operands[0], operands[-1]))
+    sums = np.zeros((len(first), item.m, item.n), first.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for element in range(item.k):
+            sums += first[:, :, None, element] * second[:, None, :, element]
+    return np.asarray(item.kept(sums))
+
+
+def reduction(work: SumWork, dtype: str, tile_bytes: int, tasklets: int, vectors: Array) -> Array:
+    """Sums (batch, outputs) of vectors (batch, k, outputs): tasklets by tiles of a DPU's elements, then tasklets, then DPUs in order."""
+    batch, count, outputs = vectors.shape
+    values = _summed(stored(vectors, dtype), dtype).transpose(1, 0, 2).reshape(count, -1)
+    sums = np.arange(batch * outputs)
+    part, per_tile = work.elements // work.columns, tile_bytes * 8 // work.bits
+    total = np.zeros(len(sums), values.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, count, part):
+            own = np.zeros((tasklets, len(sums)), values.dtype)
+            for vector in range(min(part, count - start)):
+                tasklet = (vector * work.columns + sums % work.columns) // per_tile % tasklets
+                own[tasklet, sums] += values[start + vector]
+            for number in range(1, tasklets):
+                own[0] += own[number]
+            total += own[0]
+    return total.reshape(batch, outputs)

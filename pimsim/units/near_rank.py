@@ -31,6 +31,7 @@ from pimsim.graph import AnyPrimitive, Gather
 from pimsim.mapping.placement import Coordinates, place
 from pimsim.spec.device import DeviceSpec, UnitSpec
 from pimsim.spec.operating import ScaledLogic
+from pimsim.units import near_rank_sums
 from pimsim.units.cost import MEMORY, NO_WORK, KernelRun, LookUps, OperatorCost, add_up
 
 IntArray = NDArray[np.int64]
@@ -171,7 +172,7 @@ class NearRankSpec(ScaledLogic, UnitSpec):
         self, item: AnyPrimitive, device: DeviceSpec, batch: int, lookups: LookUps | None = None, end_to_end: bool = False
     ) -> KernelRun:
         if not isinstance(item, Gather) or lookups is None:
-            raise ConfigError(f"kernel {item.op}: units of kind {self.kind} do not run it (allowed: embedding)")
+            return near_rank_sums.run_sum(self, item, device, batch, end_to_end)
         organisation = resolve_organisation(device.dram)
         placement = place(item.tables, self._policy(device), organisation, device.dram.channels, self.stripes(device))
         where = placement.locate(lookups.table, lookups.index)
@@ -202,14 +203,15 @@ class NearRankSpec(ScaledLogic, UnitSpec):
             limited_by=self.limit(gathered, True),
         )
 
-    def compute(self, item: AnyPrimitive, *operands: NDArray[Any]) -> NDArray[Any]:
+    def compute(self, item: AnyPrimitive, *operands: NDArray[Any], device: DeviceSpec | None = None) -> NDArray[Any]:
         """Sums of rows in FP32: in order of look-up within a reducer, then over the reducers in order.
 
         Args:
-            item: A `Gather` of one table.
+            item: A `Gather` of one table, or a `Reduce`, whose operand is vectors (batch, k, outputs).
             *operands: rows (rows, dim) in FP32, FP16 or INT8; indices (batch, pooling); optionally weights of the look-ups (batch,
                 pooling), None for a plain sum (a mean: weights 1 / pooling; INT8 rows with scales: weight x scale); optionally the
                 reducer of each row (rows,), as `reducers` says; one reducer without it.
+            device: For a `Reduce`: the device over whose reducers the vectors are dealt.
 
         Returns:
             (batch, dim) FP32.
@@ -218,7 +220,7 @@ class NearRankSpec(ScaledLogic, UnitSpec):
             ConfigError: a kernel or type that these units do not run.
         """
         if not isinstance(item, Gather) or not 2 <= len(operands) <= 4:
-            raise ConfigError(f"kernel {item.op}: units of kind {self.kind} do not run it (allowed: embedding with 2 to 4 operands)")
+            return near_rank_sums.sum_values(self, item, operands, device)
         rows, indices = operands[:2]
         weights, reducer = (*operands[2:], None, None)[:2]
         if rows.dtype not in (np.float32, np.float16, np.int8):

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from pimsim.dram.standard import common_timing, resolve_organisation
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul
+from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul, Product, Reduce
 from pimsim.mapping.placement import Coordinates, place
 from pimsim.spec.device import DeviceSpec
 from pimsim.units import dpu_instructions as isa
+from pimsim.units import dpu_products
 from pimsim.units import dpu_programs as programs
 from pimsim.units.cost import MEMORY, KernelRun, LookUps, OperatorCost, add_up
 from pimsim.units.dpu_core import DpuSpec
@@ -68,6 +69,20 @@ class Launch:
         if self.dma_cycles > 0.9 * self.cycles:
             return "MRAM transfers"
         return "instruction issue" if self.instructions > 0.9 * self.cycles else "latency of few tasklets"
+
+
+def product_launch(
+    item: Product, work: dpu_products.ProductWork, pieces: int, used: int, batch: int, slowest: tuple[int, int, int]
+) -> Launch:
+    """The launch of a product whose slowest DPU takes `slowest` cycles, instructions and DMA cycles."""
+    busy = slowest[0] * batch * item.groups * pieces / work.items
+    return Launch(*slowest, busy, used, work.items * work.row_bytes, "to", programs.padded(work.items * work.outputs * 4))
+
+
+def sum_launch(item: Reduce, work: dpu_products.SumWork, batch: int, slowest: tuple[int, int, int]) -> Launch:
+    """The launch of a sum whose slowest DPU takes `slowest` cycles, instructions and DMA cycles."""
+    left = item.elements_out * batch * (work.parts - 1)
+    return Launch(*slowest, float(slowest[0]) * work.dpus, work.dpus, receive=programs.padded(work.columns * 4), host_additions=left)
 
 
 class UpmemSpec(DpuSpec):
@@ -166,6 +181,19 @@ class UpmemSpec(DpuSpec):
             host_additions=spare,
         )
 
+    def _product(self, item: Product, device: DeviceSpec, batch: int) -> Launch:
+        """Samples dealt over DPUs."""
+        work, pieces, used = dpu_products.product_work(self, item, self.dpus_of(device), batch)
+        cycles, issued, dma = (int(v) for v in self._run(*dpu_products.product(work, self.tasklets, self.transfer_cycles))[0])
+        return product_launch(item, work, pieces, used, batch, (cycles, issued, dma))
+
+    def _sum(self, item: Reduce, device: DeviceSpec, batch: int) -> Launch:
+        """Columns, or parts of the vectors, dealt over DPUs."""
+        work = dpu_products.sum_work(self, item, self.dpus_of(device), batch)
+        found = self._run(*dpu_products.total(work, self.tile_bytes, self.tasklets, self.transfer_cycles))[0]
+        cycles, issued, dma = (int(value) for value in found)
+        return sum_launch(item, work, batch, (cycles, issued, dma))
+
     def owner(self, where: Coordinates, device: DeviceSpec, groups: int) -> NDArray[np.int64]:
         """DPU, or group of DPUs that share a row, of each look-up: rows in turn, or for `table` the bytes one DPU after another."""
         organisation = resolve_organisation(device.dram)
@@ -212,6 +240,10 @@ class UpmemSpec(DpuSpec):
             launch = self._matvec(item, device, batch)
         elif isinstance(item, Elementwise):
             launch = self._elementwise(item, device, batch)
+        elif isinstance(item, Product):
+            launch = self._product(item, device, batch)
+        elif isinstance(item, Reduce):
+            launch = self._sum(item, device, batch)
         else:
             return super().run_kernel(item, device, batch, lookups, end_to_end)
         time, energy, limit = self._launch_ps(launch), self._dpu_energy(launch), launch.limited_by
@@ -251,6 +283,11 @@ class UpmemSpec(DpuSpec):
             return dpu_values.elementwise(item, self.dtype(item.activation_bits), *operands)
         if isinstance(item, Gather):
             return dpu_values.gather(self.dtype(item.tables[0].bits), self.dpus, *operands)
+        if isinstance(item, Product):
+            return dpu_values.product(item, self.dtype(item.activation_bits), list(operands))
+        if isinstance(item, Reduce):
+            work = dpu_products.sum_work(self, item, self.dpus, len(operands[0]))
+            return dpu_values.reduction(work, self.dtype(item.activation_bits), self.tile_bytes, self.tasklets, operands[0])
         return super().compute(item, *operands)
 
 
