@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from workloads.operators.embedding import Embedding, pooled_rows
+from workloads.operators.torch_training import Noise
 from workloads.zoo.base import CtrModel
 from workloads.zoo.network import Node
 
@@ -65,26 +66,40 @@ class ZooModel(nn.Module):
     Args:
         model: Its sizes, as `workloads.zoo.provider.model` gives them.
         generator: Source of the initial weights.
+        table_std: Spread of the tables' initial values.
+
+    In training mode batch norm works on the batch, and dropout takes `noise`; in evaluation mode the module is the network of the
+    simulator's graph, batch norm folded into the weights.
     """
 
-    def __init__(self, model: CtrModel, generator: torch.Generator | None = None) -> None:
+    def __init__(self, model: CtrModel, generator: torch.Generator | None = None, table_std: float = 0.01) -> None:
         super().__init__()
+        self.noise = Noise([0])
+        """Source of dropout; may be replaced at any time."""
         self.network = model.network()
         nodes = self.network.nodes
         self._looks = {node.name: Look(node.operator) for node in nodes if isinstance(node.operator, Embedding)}
-        self._weights = {node.name: _Weights(node.operator.parameter_shapes()) for node in self._computing()}
+        self._weights = {
+            node.name: _Weights(node.operator.parameter_shapes() | node.operator.training_shapes()) for node in self._computing()
+        }
         self.tables = nn.ModuleDict({name: look for name, look in self._looks.items()})
         self.layers = nn.ModuleDict({_key(name): weights for name, weights in self._weights.items() if weights.keys})
-        self.reset(generator)
+        self.reset(generator, table_std)
 
-    def reset(self, generator: torch.Generator | None = None) -> None:
-        """Draws new weights: tables N(0, 0.01), matrices Glorot-uniform, biases 0."""
+    def reset(self, generator: torch.Generator | None = None, table_std: float = 0.01) -> None:
+        """Draws new weights: tables N(0, table_std), matrices Glorot-uniform, biases 0; norms that change nothing."""
         with torch.no_grad():
             for weight in self.tables.parameters():
-                weight.normal_(0.0, 0.01, generator=generator)
+                weight.normal_(0.0, table_std, generator=generator)
             for weight in self.layers.parameters():
                 bound = math.sqrt(6.0 / (weight.shape[-2] + weight.shape[-1])) if weight.dim() > 1 else 0.0
                 weight.uniform_(-bound, bound, generator=generator)
+            for weights in self._weights.values():
+                for name, value in weights.named().items():
+                    if name.endswith(("norm.weight", "norm.variance")):
+                        value.fill_(1.0)
+                    elif name.endswith("norm.mean"):
+                        value.zero_()
 
     def embed(self, sparse: torch.Tensor) -> dict[str, torch.Tensor]:
         """Each look-up's vectors by node name, from row numbers (rows, look-ups), table after table."""
@@ -96,8 +111,11 @@ class ZooModel(nn.Module):
             dense = dense.new_zeros(len(dense), self.network.dense_features)  # the pseudo feature of zeros
         values = {"dense": dense, **embedded}
         for node in self._computing():
-            weights = self._weights[node.name].named()
-            values[node.name] = node.operator.forward(weights, *(values[source] for source in node.inputs))
+            weights, inputs = self._weights[node.name].named(), [values[source] for source in node.inputs]
+            if self.training:
+                values[node.name] = node.operator.train_forward(weights, self.noise, *inputs)
+            else:
+                values[node.name] = node.operator.forward(node.operator.folded(weights), *inputs)
         return values[self.network.nodes[-1].name].squeeze(1)
 
     def forward(self, dense: torch.Tensor, sparse: torch.Tensor) -> torch.Tensor:
@@ -105,10 +123,11 @@ class ZooModel(nn.Module):
         return self.logits(dense, self.embed(sparse))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every weight under its name in `Network.parameter_shapes`, for `Network.reference`."""
+        """Every weight under its name in `Network.parameter_shapes`, for `Network.reference`; batch norm is folded."""
         found = {f"{node}.{name}": array for node, look in self._looks.items() for name, array in look.arrays().items()}
-        for node, weights in self._weights.items():
-            found |= {f"{node}.{name}": value.detach().numpy() for name, value in weights.named().items()}
+        for node in self._computing():
+            folded = node.operator.folded(self._weights[node.name].named())
+            found |= {f"{node.name}.{name}": value.detach().numpy() for name, value in folded.items()}
         return found
 
     def _computing(self) -> list[Node]:
@@ -116,13 +135,16 @@ class ZooModel(nn.Module):
 
 
 class _Weights(nn.Module):
-    """An operator's parameters by their own names, which may hold dots."""
+    """An operator's parameters and running statistics by their own names, which may hold dots."""
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
         self.keys = {name: _key(name) for name in shapes}
         for name, shape in shapes.items():
-            self.register_parameter(self.keys[name], nn.Parameter(torch.empty(shape)))
+            if name.endswith((".mean", ".variance")):
+                self.register_buffer(self.keys[name], torch.empty(shape))
+            else:
+                self.register_parameter(self.keys[name], nn.Parameter(torch.empty(shape)))
 
     def named(self) -> dict[str, torch.Tensor]:
         return {name: getattr(self, key) for name, key in self.keys.items()}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from pimsim.graph import WorkloadBuilder
 from workloads.operators import torch_layers
@@ -22,9 +22,12 @@ from workloads.operators.base import (
     lower_linear,
     lower_product,
 )
+from workloads.operators.layer_norm import LayerNorm
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from workloads.operators.torch_training import Noise
 
 PARTS = ("query", "key", "value")
 
@@ -33,9 +36,10 @@ class AttentionInteraction(Operator):
     """(fields, dim) -> (fields, heads * head_dim), one interacting layer.
 
     Per head: `softmax(q k^T) v` over the fields, with `q`, `k`, `v` linear in each field's vector; then `relu(heads side by side +
-    residual)`. The residual's projection is skipped if heads * head_dim equals `dim`.
+    residual)`, with a layer norm before the ReLU if `layer_norm`. The residual's projection is skipped if heads * head_dim equals `dim`.
 
-    Parameters: `query.weight`, `key.weight`, `value.weight` and, unless skipped, `residual.weight`, all (heads * head_dim, dim); no biases.
+    Parameters: `query.weight`, `key.weight`, `value.weight` and, unless skipped, `residual.weight`, all (heads * head_dim, dim); no biases;
+    `norm.weight`, `norm.bias` (heads * head_dim,) if `layer_norm`. Training leaves attention weights out with chance `dropout`.
 
     Source: Song et al. 2019 (arXiv 1810.11921), equations 5 to 8; the paper does not scale the scores, `scaled` divides them by
     sqrt(head_dim), in the softmax's pass.
@@ -47,6 +51,8 @@ class AttentionInteraction(Operator):
     head_dim: PositiveInt
     scaled: bool = False
     residual: bool = True
+    layer_norm: bool = False
+    dropout: float = Field(0.0, ge=0, lt=1)
 
     @property
     def width(self) -> int:
@@ -69,7 +75,7 @@ class AttentionInteraction(Operator):
         shapes: dict[str, Shape] = {}
         for part in self._projected:
             shapes |= linear_shapes(f"{part}.", self.width, self.dim, False)
-        return shapes
+        return shapes | ({"norm.weight": (self.width,), "norm.bias": (self.width,)} if self.layer_norm else {})
 
     @property
     def macs(self) -> int:
@@ -92,6 +98,8 @@ class AttentionInteraction(Operator):
         out = lower_product(self, builder, f"{name}.mix", (n, n, self.head_dim), weights, made["value"], groups=heads)
         if self.residual:
             out = lower_elementwise(self, builder, f"{name}.add", "add", n * self.width, out, made.get("residual", source))
+        if self.layer_norm:
+            out = lower_elementwise(self, builder, f"{name}.norm", "norm", n * self.width, out)
         return lower_activation(self, builder, name, out, "relu", n * self.width)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
@@ -104,15 +112,28 @@ class AttentionInteraction(Operator):
         out = mixed.transpose(0, 2, 1, 3).reshape(len(x), self.fields, self.width)
         if self.residual:
             out = out + (linear(parameters, "residual.", x) if "residual" in self._projected else x)
+        if self.layer_norm:
+            norm = {name: parameters[f"norm.{name}"] for name in ("weight", "bias")}
+            out = LayerNorm(shape=self.out_shape).reference(norm, out)
         return activate("relu", out)
 
     def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
-        (x,) = inputs
+        return self._attend(parameters, None, *inputs)
+
+    def train_forward(self, parameters: Mapping[str, Tensor], noise: Noise, *inputs: Tensor) -> Tensor:
+        return self._attend(parameters, noise, *inputs)
+
+    def _attend(self, parameters: Mapping[str, Tensor], noise: Noise | None, x: Tensor) -> Tensor:
         q, k, v = (torch_layers.linear(parameters, f"{part}.", x).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in PARTS)
-        out = ((q @ k.transpose(2, 3) * self._scale).softmax(dim=3) @ v).transpose(1, 2).flatten(2)
+        weights = (q @ k.transpose(2, 3) * self._scale).softmax(dim=3)
+        if noise is not None and self.dropout:
+            from workloads.operators.torch_training import drop_out
+
+            weights = drop_out(weights, self.dropout, noise)
+        out = (weights @ v).transpose(1, 2).flatten(2)
         if self.residual:
             out = out + (torch_layers.linear(parameters, "residual.", x) if "residual" in self._projected else x)
-        return out.relu()
+        return (torch_layers.layer_norm(parameters, "norm.", out) if self.layer_norm else out).relu()
 
 
 OPERATOR = AttentionInteraction

@@ -19,6 +19,8 @@ from pimsim.spec.base import Spec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from workloads.operators.torch_training import Noise
+
 Activation = Literal["none", "relu", "sigmoid"]
 Function = Literal["add", "mul", "relu", "sigmoid", "square", "sub", "norm", "softmax"]
 Shape = tuple[int, ...]
@@ -76,6 +78,24 @@ class Operator(Spec, ABC):
     @abstractmethod
     def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """`reference` in PyTorch, differentiable; torch is imported when it is called (see `workloads.operators.torch_layers`)."""
+
+    def training_shapes(self) -> dict[str, Shape]:
+        """Shapes of what only training has beside `parameter_shapes`: trained values, and running statistics (`*.mean`, `*.variance`)."""
+        return {}
+
+    def train_forward(self, parameters: Mapping[str, Tensor], noise: Noise, *inputs: Tensor) -> Tensor:
+        """`forward` while training, where the operator has dropout or batch norm; updates the running statistics in place.
+
+        Args:
+            parameters: those of `parameter_shapes` and of `training_shapes`.
+            noise: draws what dropout leaves out.
+            inputs: as for `forward`.
+        """
+        return self.forward(parameters, *inputs)
+
+    def folded(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The parameters for `forward`, in which what only training has is absorbed."""
+        return parameters
 
 
 def linear_shapes(prefix: str, out_features: int, in_features: int, bias: bool) -> dict[str, Shape]:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,12 +68,13 @@ class Provider:
         graph = _model(tree, path).workload(called, indices).model_dump(mode="json")
         return validate(Workload, graph | {"batch": batch, "folder": str(path.resolve().parent)}, str(path))
 
-    def model(self, name: str | Path, fields: DatasetFields | None = None) -> CtrModel:
+    def model(self, name: str | Path, fields: DatasetFields | None = None, changes: Mapping[str, Any] | None = None) -> CtrModel:
         """A model by shipped name or from its YAML file.
 
         Args:
             name: as for `load`.
             fields: replace the file's own tables and dense features (see `workloads.zoo.datasets.fields_of`).
+            changes: values of other keys than the file's, by key.
 
         Raises:
             ConfigError: as `load`.
@@ -80,7 +82,7 @@ class Provider:
         path, tree, _ = self._read(name, fields)
         for key in ("indices", "batch"):
             tree.pop(key, None)
-        return _model(tree, path)
+        return _model(tree | dict(changes or {}), path)
 
     def _read(self, name: str | Path, fields: DatasetFields | None) -> tuple[Path, dict[str, Any], str]:
         """File, keys and workload name; the data set's fields in the place of its name."""

@@ -103,12 +103,6 @@ class EmbeddingModel(CtrModel):
         count, dim = network.shape(fields)
         return network.add("fm.total", Total(shape=(dim,)), network.add("fm", BiInteraction(fields=count, dim=dim), fields))
 
-    def _deep(self, network: Network, source: str, hidden: tuple[int, ...], name: str = "deep", head: bool = True) -> str:
-        """Adds a network with ReLU after each hidden layer and, with `head`, a last layer to one value."""
-        sizes = (*network.shape(source), *hidden, *((1,) if head else ()))
-        layers = MultiLayerPerceptron(sizes=sizes, output_activation="none" if head else "relu", weight_bits=self.weight_bits)
-        return network.add(name, layers, source)
-
     def _project(self, network: Network, source: str, name: str) -> str:
         """Adds a linear layer from all values of a node to one."""
         flat = source
@@ -117,3 +111,23 @@ class EmbeddingModel(CtrModel):
         (width,) = network.shape(flat)
         layer = FullyConnected(in_features=width, out_features=1, activation="none", weight_bits=self.weight_bits)
         return network.add(name, layer, flat)
+
+
+class DeepModel(EmbeddingModel):
+    """A model with deep networks. Batch norm and dropout are training's: they change neither the graph nor its size."""
+
+    batch_norm: bool = False
+    """Batch norm in front of every ReLU of the deep networks while training, folded into the weights afterwards."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Chance that training leaves a hidden value (in AutoInt, also an attention weight) out."""
+
+    def _deep(self, network: Network, source: str, hidden: tuple[int, ...], name: str = "deep", head: bool = True) -> str:
+        """Adds a network with ReLU after each hidden layer and, with `head`, a last layer to one value."""
+        layers = MultiLayerPerceptron(
+            sizes=(*network.shape(source), *hidden, *((1,) if head else ())),
+            output_activation="none" if head else "relu",
+            weight_bits=self.weight_bits,
+            batch_norm=self.batch_norm,
+            dropout=self.dropout,
+        )
+        return network.add(name, layers, source)

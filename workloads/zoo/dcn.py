@@ -8,11 +8,11 @@ from pydantic import PositiveInt
 
 from workloads.operators.concat import Concat
 from workloads.operators.cross import CrossNetwork
-from workloads.zoo.base import EmbeddingModel
+from workloads.zoo.base import DeepModel
 from workloads.zoo.network import Network
 
 
-class Dcn(EmbeddingModel):
+class Dcn(DeepModel):
     """Wang et al. 2017 (arXiv 1708.05123).
 
     `parallel`: cross and deep network both read embeddings and dense features; one linear layer over their outputs side by side.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from workloads.zoo.base import EmbeddingModel
+from workloads.zoo.base import DeepModel
 from workloads.zoo.network import Network
 
 
-class DeepFm(EmbeddingModel):
+class DeepFm(DeepModel):
     """Guo et al. 2017 (arXiv 1703.04247): sigmoid(first order + pairwise products + deep network).
 
     First order: one weight per id in a second set of tables of dim 1 (`<table>.linear`), and one per dense feature. Pairwise: the

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from workloads.zoo.base import EmbeddingModel
+from workloads.zoo.base import DeepModel
 from workloads.zoo.network import Network
 
 
-class Dnn(EmbeddingModel):
+class Dnn(DeepModel):
     """sigmoid(network(embeddings, dense features)), ReLU after each hidden layer."""
 
     hidden: tuple[PositiveInt, ...] = Field(min_length=1)

@@ -8,11 +8,11 @@ from pydantic import Field, PositiveInt, model_validator
 
 from workloads.operators.bilinear import BilinearFusion
 from workloads.operators.feature_gate import FeatureGate
-from workloads.zoo.base import EmbeddingModel
+from workloads.zoo.base import DeepModel
 from workloads.zoo.network import Network
 
 
-class FinalMlp(EmbeddingModel):
+class FinalMlp(DeepModel):
     """Mao et al. 2023 (arXiv 2304.00902): sigmoid(bilinear(network 1, network 2)).
 
     A stream's gate depends on the embeddings of its context fields; without context fields a stream has no gate. Dense features

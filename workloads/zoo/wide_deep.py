@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveInt
 
-from workloads.zoo.base import EmbeddingModel
+from workloads.zoo.base import DeepModel
 from workloads.zoo.network import Network
 
 
-class WideDeep(EmbeddingModel):
+class WideDeep(DeepModel):
     """Cheng et al. 2016 (arXiv 1606.07792): sigmoid(first order + deep network). Hand-made feature crosses are tables of their own."""
 
     hidden: tuple[PositiveInt, ...] = Field(min_length=1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import Field, PositiveInt
 
 from workloads.operators.cin import CompressedInteraction
-from workloads.zoo.base import EmbeddingModel
+from workloads.zoo.base import DeepModel
 from workloads.zoo.network import Network
 
 
-class XDeepFm(EmbeddingModel):
+class XDeepFm(DeepModel):
     """Lian et al. 2018 (arXiv 1803.05170): sigmoid(first order + linear(CIN) + deep network). The CIN crosses the sparse fields."""
 
     crosses_fields = True

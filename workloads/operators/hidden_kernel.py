@@ -1,0 +1,82 @@
+"""Numba loops over a batch of hidden values (rows, features): column moments, and ReLU with dropout behind a per-feature scale.
+
+Each is one pass over memory. Column sums are taken over `BLOCK` rows in the arrays' own precision, then in float64.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+import pimsim.kernels  # noqa: F401  (sets the place of the disk cache)
+
+BLOCK = 64
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def moments(x):
+    """Mean and variance (divided by the rows) of every column, float64."""
+    rows, columns = x.shape
+    sums, squares = np.zeros(columns), np.zeros(columns)
+    part, part_squares = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
+    for first in range(0, rows, BLOCK):
+        part[:] = 0
+        part_squares[:] = 0
+        for i in range(first, min(rows, first + BLOCK)):
+            for j in range(columns):
+                value = x[i, j]
+                part[j] += value
+                part_squares[j] += value * value
+        for j in range(columns):
+            sums[j] += part[j]
+            squares[j] += part_squares[j]
+    mean = sums / rows
+    return mean, np.maximum(squares / rows - mean * mean, 0.0)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def affine_relu_drop(x, scale, offset, bits, threshold, out):
+    """`out = relu(x scale + offset)`, 0 where `bits` are below the threshold; no bits: no dropout."""
+    rows, columns = x.shape
+    zero = x.dtype.type(0)
+    if len(bits) == 0:
+        for i in range(rows):
+            for j in range(columns):
+                out[i, j] = max(x[i, j] * scale[j] + offset[j], zero)
+        return
+    for i in range(rows):
+        for j in range(columns):
+            value = max(x[i, j] * scale[j] + offset[j], zero)
+            out[i, j] = value if bits[i, j] >= threshold else zero
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def gradient_sums(gradient, out, x):
+    """Column sums of the gradient where `out` is positive, and of that times x, float64."""
+    rows, columns = x.shape
+    sums, products = np.zeros(columns), np.zeros(columns)
+    part, part_products = np.empty(columns, x.dtype), np.empty(columns, x.dtype)
+    zero = x.dtype.type(0)
+    for first in range(0, rows, BLOCK):
+        part[:] = 0
+        part_products[:] = 0
+        for i in range(first, min(rows, first + BLOCK)):
+            for j in range(columns):
+                value = gradient[i, j] if out[i, j] > zero else zero
+                part[j] += value
+                part_products[j] += value * x[i, j]
+        for j in range(columns):
+            sums[j] += part[j]
+            products[j] += part_products[j]
+    return sums, products
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def input_gradient(gradient, out, x, scale, slope, level):
+    """`x = gradient scale (where out is positive) + x slope + level`, in place."""
+    rows, columns = x.shape
+    zero = x.dtype.type(0)
+    for i in range(rows):
+        for j in range(columns):
+            value = gradient[i, j] * scale[j] if out[i, j] > zero else zero
+            x[i, j] = value + x[i, j] * slope[j] + level[j]
