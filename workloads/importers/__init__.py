@@ -40,7 +40,7 @@ def import_model(name: str | Path, allow_unsupported: bool = False) -> Imported:
 
 
 def load(name: str | Path, allow_unsupported: bool = False) -> Workload:
-    """The workload alone; what was left out of it goes to the log `workloads.importers`.
+    """The workload alone; what was assumed, and what was left out of it, goes to the log `workloads.importers` (standard error).
 
     Raises:
         ConfigError: see `import_model`.
@@ -50,5 +50,5 @@ def load(name: str | Path, allow_unsupported: bool = False) -> Workload:
     if imported.report.unsupported:
         log.warning("warning: %s: left out, their cost is missing: %s", name, imported.report.unsupported_line())
     for note in imported.report.notes:
-        log.info("%s: %s", name, note)
+        log.warning("note: %s: %s", name, note)
     return imported.workload
