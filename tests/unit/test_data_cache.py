@@ -143,7 +143,7 @@ def test_cache_is_built_once_and_says_so():
     assert other.name == SMALL + ",seed=1"
 
 
-def test_the_test_split_opens_with_a_reason_and_a_line(tmp_path):
+def test_the_test_split_opens_with_a_reason_and_a_line(tmp_path, caplog):
     dataset, log = open_dataset(SMALL), tmp_path / "log.jsonl"
     with pytest.raises(DataError, match="opens once, with a reason"):
         dataset.split("test")
@@ -153,11 +153,13 @@ def test_the_test_split_opens_with_a_reason_and_a_line(tmp_path):
         dataset.open_test("  ", log)
     assert not log.exists()
     assert len(dataset.open_test("final score", log)) == dataset.rows["test"] == 200
+    assert not caplog.records
     dataset.open_test("again", log)
+    assert "opens again, opening 2 in" in caplog.text
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [(e["dataset"], e["reason"], e["digest"]) for e in entries] == [
-        (SMALL, "final score", dataset.digest),
-        (SMALL, "again", dataset.digest),
+    assert [(e["dataset"], e["reason"], e["digest"], e["opening"]) for e in entries] == [
+        (SMALL, "final score", dataset.digest, 1),
+        (SMALL, "again", dataset.digest, 2),
     ]
     dataset.open_test("default place")
     assert (tmp_path / "cache" / "test_openings.jsonl").is_file()

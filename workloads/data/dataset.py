@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from functools import cached_property
@@ -55,7 +56,8 @@ class Dataset:
         return self._read(name)
 
     def open_test(self, reason: str, log: Path | None = None) -> Split:
-        """The test rows, after a line in the log.
+        """The test rows, after a line in the log. They are meant to open once: a further opening (after a crash, say) is numbered there,
+        and warned of.
 
         Args:
             reason: why they are needed.
@@ -68,12 +70,17 @@ class Dataset:
             raise DataError(f"{self.name}: the test split opens with a reason only")
         target = cache_root() / "test_openings.jsonl" if log is None else log
         time = datetime.now(UTC).isoformat(timespec="seconds")
-        line = json.dumps({"time": time, "dataset": self.name, "digest": self.digest, "reason": reason}) + "\n"
+        entry = {"time": time, "dataset": self.name, "digest": self.digest, "reason": reason}
         try:
-            with target.open("a", encoding="utf-8") as handle:
-                handle.write(line)
+            with target.open("a+", encoding="utf-8") as handle:
+                handle.seek(0)
+                earlier = sum(f'"digest": "{self.digest}"' in line for line in handle)
+                handle.write(json.dumps(entry | {"opening": earlier + 1}) + "\n")
         except OSError as error:
             raise DataError(f"{target}: the opening of the test split cannot be logged: {error.strerror}") from None
+        if earlier:
+            log_of = logging.getLogger(__name__)
+            log_of.warning("warning: %s: the test split opens again, opening %d in %s: %s", self.name, earlier + 1, target, reason)
         return self._read("test")
 
     def verify(self) -> None:
