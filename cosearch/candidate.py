@@ -165,6 +165,29 @@ class JointSpace:
         model = self.models.crossover(first.model, second.model, rng)
         return Candidate(model, self.hardware.crossover(first.hardware, second.hardware, rng))
 
+    def genes(self) -> dict[str, tuple[Any, ...]]:
+        """Choices of every gene: those of the hardware first, fewest choices first, then those of the model.
+
+        Genes of a network are conditional: some matter only while others have certain values (a dead block's, the inputs of an operator
+        that does not read them). Networks that differ in such genes alone have the same digest.
+        """
+        few = sorted((key for key, values in self.hardware.genes.items() if len(values) > 1), key=lambda key: len(self.hardware.genes[key]))
+        hardware = {f"hardware.{key}": self.hardware.genes[key] for key in few}
+        return hardware | {f"model.{name}": values for name, values in self.models.genes().items()}
+
+    def to_flat(self, genome: Candidate) -> dict[str, Any]:
+        """The value of every gene of `genes()`."""
+        hardware = {f"hardware.{key}": value for key, value in genome.hardware if len(self.hardware.genes[key]) > 1}
+        return hardware | {f"model.{name}": value for name, value in self.models.to_flat(genome.model).items()}
+
+    def from_flat(self, flat: dict[str, Any]) -> Candidate | None:
+        """The candidate with these values, or None where there is no such device."""
+        hardware = tuple((key, flat.get(f"hardware.{key}", choices[0])) for key, choices in self.hardware.genes.items())
+        if self.hardware.device(hardware) is None:
+            return None
+        model = {name.removeprefix("model."): value for name, value in flat.items() if name.startswith("model.")}
+        return Candidate(self.models.from_flat(model), hardware)
+
     def digest(self, genome: Candidate) -> str:
         """See `Candidate.digest`."""
         return genome.digest()

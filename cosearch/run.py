@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosearch.algorithms.local_search import polished
 from cosearch.candidate import HardwareSpace, JointSpace
 from cosearch.evaluator import TRACE, CandidateEvaluator, write_trace
 from cosearch.export import export_winner
@@ -159,14 +160,14 @@ def train(run: RunFolder, space: Any, dataset: Dataset, progress: Progress) -> N
 def _search(run: RunFolder, space: JointSpace, budget: Budget, interrupt: Interrupt, progress: Progress) -> list[Trial]:
     problem = run.problem
     kind = implementation("cosearch.algorithms", "ALGORITHM", "algorithm", problem.algorithm.name)
-    total = budget.candidates or problem.algorithm.candidates
+    total = budget.candidates or problem.algorithm.total
     deadline = Deadline(budget.minutes)
     evaluator = functools.partial(CandidateEvaluator, problem, run.path, run.resolved["dataset"])
     pool = WorkerPool(evaluator, budget.jobs, budget.executor)
     store = TrialStore(run.path, problem.objectives, create=True)
     with progress.phase("search", total, done=0) as update:
         search = Search(
-            algorithm=kind(space, problem.algorithm, problem.seed),
+            algorithm=polished(kind(space, problem.algorithm, problem.seed), space, problem.algorithm),
             store=store,
             pool=pool,
             goal=problem.goal,

@@ -22,7 +22,7 @@ from pimsim import configs
 from pimsim.errors import ConfigError, RunError
 from pimsim.spec.base import validate
 
-EXTENDABLE = ("algorithm.candidates", "final.pick")
+EXTENDABLE = ("algorithm.candidates", "algorithm.polish", "final.pick")
 """Settings that may change when a run is taken up again: how far the search goes, and which point is retrained."""
 
 
@@ -70,8 +70,9 @@ class RunFolder:
 
     def _same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         old, new = dict(_flatten(before)), dict(_flatten(now))
+        fixed = ("algorithm.candidates",) if old.get("algorithm.polish") else ()  # polishing began where the candidates end
         for key in [*new, *old]:
-            if key not in EXTENDABLE and old.get(key) != new.get(key):
+            if (key not in EXTENDABLE or key in fixed) and old.get(key) != new.get(key):
                 told = f"{key} is {_shown(new, key)}, but this run began with {_shown(old, key)}"
                 raise RunError(f"{self.path / 'run.yaml'}: {told}; use another --out or the same settings")
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from math import comb, prod
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import Field, PositiveInt, model_validator
@@ -26,6 +26,10 @@ _BLOCK_GENES = (
     "dense_inputs", "sparse_inputs", "dense_left", "dense_right", "interact", "fm",
 )  # fmt: skip
 _GLOBAL_GENES = ("weight_bits", "embedding_bits")
+
+
+def _name(block: int | None, gene: str) -> str:
+    return gene if block is None else f"blocks.{block}.{gene}"
 
 
 class Space(Spec):
@@ -51,6 +55,9 @@ class Space(Spec):
     weight_bits: tuple[Precision, ...] = Field((32,), min_length=1)
     embedding_bits: tuple[Precision, ...] = Field((32,), min_length=1)
     layer_norm: bool = True
+    dense_columns: Literal["operator", "source"] = "operator"
+    """Columns that an earlier dense output takes in the shared weights of what reads it: its own for each operator that may have made
+    it, or (`source`, as in NASRec's supernet) one set for all of them, which makes the weights of four operators a third as large."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -108,9 +115,7 @@ class Space(Spec):
 
     def sample(self, rng: np.random.Generator) -> Genotype:
         """A random genotype (distribution: see the module)."""
-        blocks = tuple(
-            Block(**{gene: self._draw(gene, i + 1, rng) for gene in _BLOCK_GENES}) for i in range(self.blocks)
-        )
+        blocks = tuple(Block(**{gene: self._draw(gene, i + 1, rng) for gene in _BLOCK_GENES}) for i in range(self.blocks))
         return self._genotype(blocks, {gene: self._draw(gene, 1, rng) for gene in _GLOBAL_GENES})
 
     def widest(self, rng: np.random.Generator) -> Genotype:
@@ -136,9 +141,7 @@ class Space(Spec):
         return self._genotype(blocks, {gene: max(getattr(self, gene)) for gene in _GLOBAL_GENES})
 
     def _genotype(self, blocks: tuple[Block, ...], bits: dict[str, Any]) -> Genotype:
-        return Genotype(
-            space=self.name, blocks=blocks, embedding_dim=self.embedding_dim, layer_norm=self.layer_norm, **bits
-        )
+        return Genotype(space=self.name, blocks=blocks, embedding_dim=self.embedding_dim, layer_norm=self.layer_norm, **bits)
 
     def mutate(self, genotype: Genotype, rng: np.random.Generator) -> Genotype:
         """A genotype that differs in exactly one gene, chosen uniformly among those with a choice, re-drawn until it differs.
@@ -172,6 +175,31 @@ class Space(Spec):
         picks = rng.integers(2, size=len(_GLOBAL_GENES))
         bits = {gene: getattr(b if pick else a, gene) for gene, pick in zip(_GLOBAL_GENES, picks, strict=True)}
         return self._genotype(tuple(blocks), bits)
+
+    def genes(self) -> dict[str, tuple[Any, ...]]:
+        """Values of every gene that has a choice, by dotted name (`blocks.2.dense_op`); a set of inputs is one value."""
+        named = {_name(block, gene): self._values(block, gene) for block, gene in self._genes()}
+        return {name: values for name, values in named.items() if len(values) > 1}
+
+    def to_flat(self, genotype: Genotype) -> dict[str, Any]:
+        """The value of every gene of `genes()`.
+
+        Raises:
+            ConfigError: the genotype is not of this space.
+        """
+        self._require(genotype)
+        held = {(b, g): getattr(genotype if b is None else genotype.blocks[b], g) for b, g in self._genes()}
+        return {_name(b, g): value for (b, g), value in held.items() if len(self._values(b, g)) > 1}
+
+    def from_flat(self, flat: dict[str, Any]) -> Genotype:
+        """The genotype with these values, as `to_flat` gives them."""
+        held = {(b, g): flat.get(_name(b, g), self._values(b, g)[0]) for b, g in self._genes()}
+        blocks = tuple(Block(**{gene: held[i, gene] for gene in _BLOCK_GENES}) for i in range(self.blocks))
+        return self._genotype(blocks, {gene: held[None, gene] for gene in _GLOBAL_GENES})
+
+    def _values(self, block: int | None, gene: str) -> tuple[Any, ...]:
+        values = self._gene(gene, 1 if block is None else block + 1)
+        return tuple(self.input_sets(block or 0)) if values is None else values
 
     def contains(self, genotype: Genotype) -> bool:
         """True when every gene of the genotype is one of this space."""

@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from cosearch.goal import Penalty, Result
 from pimsim.spec.base import Spec
 
-__all__ = ["Algorithm", "AlgorithmSettings", "GenomeSpace", "Penalty", "Result", "Unseen", "split", "trial_rng"]
+__all__ = ["Algorithm", "AlgorithmSettings", "FlatSpace", "GenomeSpace", "Penalty", "Result", "Unseen", "split", "trial_rng"]
 
 G = TypeVar("G")
 
@@ -43,6 +43,19 @@ class GenomeSpace(Protocol[G]):
 
     def digest(self, genome: G) -> str:
         """Equal for genomes that mean the same."""
+
+
+class FlatSpace(GenomeSpace[G], Protocol[G]):
+    """A space whose genomes can also be written as one value per gene: what samplers of parameters and local search need."""
+
+    def genes(self) -> dict[str, tuple[Any, ...]]:
+        """Choices of every gene, two or more, by name; genes whose change is cheap to evaluate come first."""
+
+    def to_flat(self, genome: G) -> dict[str, Any]:
+        """The value of every gene."""
+
+    def from_flat(self, flat: dict[str, Any]) -> G | None:
+        """The genome with these values, or None if they make no valid one."""
 
 
 class Algorithm(Protocol[G]):
@@ -68,8 +81,15 @@ class AlgorithmSettings(Spec):
     """Candidates to evaluate; a run can be taken further by raising it."""
     children: PositiveInt = 8
     """Candidates per generation; results depend on it, so it is not the number of workers."""
+    polish: NonNegativeInt = 0
+    """Candidates on top, at the end: unseen neighbours of the front, hardware genes first. A polished run is taken further by raising it."""
     penalty: Penalty | None = None
     """Tell the algorithm one scalar of loss and complexity instead of the objectives; the front is still that of the objectives."""
+
+    @property
+    def total(self) -> int:
+        """All candidates, polishing included."""
+        return self.candidates + self.polish
 
 
 def trial_rng(seed: int, index: int) -> np.random.Generator:

@@ -42,7 +42,7 @@ def run(
         print("interrupted: what was finished is kept; the same command goes on", file=sys.stderr)
         raise SystemExit(130) from None
     print_front(done.trials, problem, out, done.picked)
-    total = max_candidates or problem.algorithm.candidates
+    total = max_candidates or problem.algorithm.total
     if max_minutes is not None and len(done.trials) < total and not done.interrupted:
         print(f"--max-minutes {max_minutes:g}: {len(done.trials)} of {total} candidates; the same command goes on", file=sys.stderr)
     if done.interrupted:

@@ -29,7 +29,7 @@ def status(
         "running": is_running(folder),
         "finished": len(finished),
         "failed": len(trials) - len(finished),
-        "candidates": run.problem.algorithm.candidates,
+        "candidates": run.problem.algorithm.total,
         "front": len(front_of(trials, run.problem.goal)),
         "best_logloss": min((t.metrics["logloss"] for t in finished), default=None),
         "seconds_per_candidate": sum(t.seconds for t in trials) / len(trials) if trials else None,

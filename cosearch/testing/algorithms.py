@@ -27,7 +27,7 @@ class TabulatedSpace:
     """Genomes of `genes` digits in base `choices`; two smooth, conflicting objectives with a little seeded roughness."""
 
     def __init__(self, genes: int = 6, choices: int = 5, seed: int = 11) -> None:
-        self.genes, self.choices = genes, choices
+        self.genes_count, self.choices = genes, choices
         points = np.array(list(itertools.product(range(choices), repeat=genes)), dtype=float) / (choices - 1)
         rng = np.random.default_rng(seed)
         towards, away = rng.uniform(0, 1, genes), rng.uniform(0, 1, genes)
@@ -36,7 +36,7 @@ class TabulatedSpace:
 
     def result(self, genome: Genome, bound: float = math.inf, scalar: bool = False) -> Result:
         """The two objectives of one genome (or their sum alone), and by how much the first exceeds a bound."""
-        row = self.table[int(np.ravel_multi_index(genome, (self.choices,) * self.genes))]
+        row = self.table[int(np.ravel_multi_index(genome, (self.choices,) * self.genes_count))]
         first, second = float(row[0]), float(row[1])
         return Result((first + second,) if scalar else (first, second), max(0.0, first - bound))
 
@@ -46,17 +46,29 @@ class TabulatedSpace:
 
     def sample(self, rng: np.random.Generator) -> Genome:
         """Uniform."""
-        return tuple(int(g) for g in rng.integers(self.choices, size=self.genes))
+        return tuple(int(g) for g in rng.integers(self.choices, size=self.genes_count))
 
     def mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
         """One digit becomes another."""
-        place = int(rng.integers(self.genes))
+        place = int(rng.integers(self.genes_count))
         digit = (genome[place] + 1 + int(rng.integers(self.choices - 1))) % self.choices
         return (*genome[:place], digit, *genome[place + 1 :])
 
     def crossover(self, first: Genome, second: Genome, rng: np.random.Generator) -> Genome:
         """Every digit from either parent."""
-        return tuple(a if keep else b for a, b, keep in zip(first, second, rng.random(self.genes) < 0.5, strict=True))
+        return tuple(a if keep else b for a, b, keep in zip(first, second, rng.random(self.genes_count) < 0.5, strict=True))
+
+    def genes(self) -> dict[str, tuple[int, ...]]:
+        """Every digit is a gene."""
+        return {f"g{place}": tuple(range(self.choices)) for place in range(self.genes_count)}
+
+    def to_flat(self, genome: Genome) -> dict[str, int]:
+        """The digits by name."""
+        return dict(zip(self.genes(), genome, strict=True))
+
+    def from_flat(self, flat: dict[str, int]) -> Genome:
+        """The digits in order."""
+        return tuple(flat[name] for name in self.genes())
 
     def digest(self, genome: Genome) -> str:
         """The digits."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cosearch.algorithms import Result
+from cosearch.algorithms import Result, Unseen
 from cosearch.algorithms.evolution import Evolution
+from cosearch.algorithms.local_search import Neighbourhood
 from cosearch.algorithms.nsga3 import reference_directions
 from cosearch.pareto import crowding, front_indices, hypervolume, knee, ranks
 from cosearch.testing.algorithms import AlgorithmConformance, TabulatedSpace
@@ -70,6 +71,26 @@ class TestNSGA3(AlgorithmConformance):
     def test_directions_fit_the_population(self) -> None:
         assert [len(reference_directions(count, 16)) for count in (1, 2, 3, 4)] == [1, 16, 15, 10]
         assert np.allclose(reference_directions(3, 16).sum(axis=1), 1)
+
+
+class TestLocalSearch(AlgorithmConformance):
+    name = "local_search"
+    settings = {"population": 8}  # noqa: RUF012
+
+    def test_ends_where_no_neighbour_is_better(self) -> None:
+        space = TabulatedSpace(genes=4, choices=4)
+        around = Neighbourhood(space, Unseen(space))
+        around.unseen.claim((0, 0, 0, 0))
+        asked = [(0, 0, 0, 0)]
+        around.learn(asked, [space.result(asked[0])])
+        while generation := around.nearest(5):
+            around.learn(generation, [space.result(g) for g in generation])
+            asked += generation
+        values = {g: space.result(g).objectives for g in asked}
+        assert len(values) == len(asked) < 4**4
+        for point, _ in around.front:
+            near = [(*point[:i], digit, *point[i + 1 :]) for i in range(4) for digit in range(4)]
+            assert set(near) <= set(values)  # all of them were looked at
 
 
 def test_every_algorithm_has_its_conformance_suite() -> None:
