@@ -181,3 +181,17 @@ def test_genres_of_films_as_values(tmp_path, monkeypatch):
     expected = np.bincount([count[movie] for movie in ratings], minlength=7)
     found = np.bincount(_kept(data, "genres"), minlength=7)
     assert found.tolist() == expected.tolist() and data.schema.cardinalities[6] == 19  # 18 genres and the unknown one
+
+
+def test_a_source_that_is_not_there_is_not_replaced_by_another(schema, tmp_path):
+    with pytest.raises(DataError, match=r"no .*other\.csv"):
+        prepare(str(schema), tmp_path / "other.csv", lambda line: None)
+
+
+def test_the_published_file_names_are_found_in_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("COSEARCH_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(DataError, match=r"no .*criteo_raw\.parquet \(or train\.txt, train\.txt\.gz\)"):
+        prepare("criteo", tmp_path, lambda line: None)
+    row = "\t".join(["%d", *["3"] * 13, *["0a0b0c0d"] * 26])
+    (tmp_path / "train.txt").write_text("\n".join(row % (i % 2) for i in range(40)) + "\n")
+    assert Dataset(prepare("criteo", tmp_path, lambda line: None)).rows == {"train": 32, "valid": 4, "test": 4}

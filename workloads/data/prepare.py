@@ -33,7 +33,8 @@ def prepare(dataset: str, source: Path, progress: Callable[[str], None] | None =
     say = progress or _say
     absent = missing_files(chosen, source)
     if absent:
-        raise DataError(f"data set {dataset!r}: no {', '.join(str(path) for path in absent)}")
+        others = f" (or {', '.join(chosen.also_called)})" if chosen.also_called else ""
+        raise DataError(f"data set {dataset!r}: no {', '.join(str(path) for path in absent)}{others}")
     digests = {path.name: {"sha256": source_digest(path), "bytes": path.stat().st_size} for path in chosen.source_files(source)}
     folder = cache_root() / f"{chosen.name}-{_key(chosen, digests)}"
     if (folder / "meta.json").is_file():

@@ -111,7 +111,8 @@ class SchemaFile(ClickLog):
         return self
 
     def source_files(self, source: Path) -> list[Path]:
-        return [source if source.is_file() else Path(self.home) / (self.file or f"{self.stem}.csv")]
+        given = bool(source.suffix) and not source.is_dir()
+        return [source if given else Path(self.home) / (self.file or f"{self.stem}.csv")]
 
     def tenths(self) -> tuple[int, int, int]:
         return self.ratio

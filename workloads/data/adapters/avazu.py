@@ -30,6 +30,7 @@ class Avazu(PaperLog):
     name: ClassVar[str] = "avazu"
     folder: ClassVar[str] = "avazu53k"
     files: ClassVar[tuple[str, ...]] = ("avazu.parquet",)
+    also_called: ClassVar[tuple[str, ...]] = ("train.csv", "train.gz", "train.csv.gz")
     table_rows: ClassVar[tuple[int, ...]] = (
         10000, 241, 8, 8, 4738, 7746, 27, 8553, 560, 37, 2686409, 6729487, 8252, 6, 5, 2627, 9, 10, 436, 5, 69, 173, 61,
     )  # fmt: skip

@@ -26,11 +26,16 @@ class Adapter(Spec, ABC):
     """Folder of the raw files within the data root."""
     files: ClassVar[tuple[str, ...]] = ()
     """Raw files within the folder; none for a generated data set."""
+    also_called: ClassVar[tuple[str, ...]] = ()
+    """Other names of the one raw file, as it is published."""
     version: ClassVar[int] = 1
     """Goes up when the same raw files come to give other rows, so that older caches are not taken."""
 
     def source_files(self, source: Path) -> list[Path]:
         """The raw files at a source: the adapter's own in a folder, or the one file given."""
+        for name in (*self.files, *self.also_called) if self.also_called else ():
+            if (source / name).is_file():
+                return [source / name]
         return [source] if self.files and source.is_file() else [source / name for name in self.files]
 
     def events(self, source: Path) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ class Criteo(PaperLog):
     name: ClassVar[str] = "criteo"
     folder: ClassVar[str] = "criteo_raw24k"
     files: ClassVar[tuple[str, ...]] = ("criteo_raw.parquet",)
+    also_called: ClassVar[tuple[str, ...]] = ("train.txt", "train.txt.gz")
     table_rows: ClassVar[tuple[int, ...]] = (
         1461, 584, 10131227, 2202609, 306, 25, 12518, 634, 4, 93146, 5684, 8351593, 3195, 28, 14993, 5461307, 11, 5653, 2174, 5,
         7046548, 19, 16, 286182, 106, 142573,
