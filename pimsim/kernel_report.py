@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pimsim.dram.standard import resolve_timing
+from pimsim.engine.link import end_to_end as over_link
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.graph import AnyPrimitive, Elementwise, Gather, IndexSource, Workload
 from pimsim.mapping.indices import draw_indices
@@ -115,6 +116,7 @@ def run_kernel(
         raise ConfigError("--fidelity: " + unknown_name("fidelity", fidelity, simulated))
     began = time.perf_counter()
     run, baseline = simulated[fidelity](device, item, batch, lookups, end_to_end)
+    run = over_link(run, item, device, batch, resolve_timing(device.dram)["tCK_ps"]) if end_to_end else run
     seconds = time.perf_counter() - began
     energy = {part: None if math.isnan(value) else value for part, value in run.energy_pj.items()}
     energy["total"] = None if None in energy.values() else sum(run.energy_pj.values())

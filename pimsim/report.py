@@ -13,7 +13,7 @@ class OperatorRow:
     Attributes:
         name: Name in the graph.
         kind: Primitive.
-        unit: `host`, `pim`, or `-`.
+        unit: `host`, `pim`, `link`, or `-`.
         latency_us: Time from start to end for the batch.
         stall_us: Time it was ready and waited for the host or the memory.
         energy_uj: Dynamic energy for the batch.
@@ -40,7 +40,8 @@ class Report:
 
     Attributes:
         batches: Batches that the figures are taken from.
-        utilisation: Share of the time for which this model's operators ran on `host`, in `memory` and on the units (`pim`).
+        utilisation: Share of the time for which this model's operators ran on `host`, in `memory` and on the units (`pim`), and for which
+            its transfers occupied the link, if there is one (`link_send` and `link_receive`, or `link`).
         saturated: True when batches arrived faster than they were served: latency then grows with the number of batches.
     """
 
@@ -78,11 +79,11 @@ class SystemReport:
         device: Name of the device.
         fidelity: How operator costs were found.
         models: One report per model, with the standing power of its share of the time.
-        utilisation: Share of the time for which anything ran on `host`, in `memory` and on the units (`pim`).
+        utilisation: Share of the time for which anything ran on `host`, in `memory`, on the units (`pim`) and on a link.
         area_mm2: Logic added beside the memory.
         power_w: Power of the whole.
         bandwidth_gbps: Of all models, and the memory's peak.
-        bottleneck: The busier of host and memory, and the model that occupies it most.
+        bottleneck: The busiest of host, memory and link, and the model that occupies it most.
         provenance: Versions, digests, seed.
     """
 

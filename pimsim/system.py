@@ -24,12 +24,14 @@ from pimsim.dram.standard import resolve_organisation, resolve_timing
 from pimsim.energy.dram import background_power_mw, command_energy_pj
 from pimsim.engine.costs import on_pim
 from pimsim.engine.dram import peak_bandwidth_gbps
+from pimsim.engine.link import link_parts
 from pimsim.engine.orchestrate import Costs, Served, Span, critical_path, schedule
 from pimsim.errors import ConfigError
 from pimsim.graph import Workload
 from pimsim.report import OperatorRow, Report, SystemReport
 from pimsim.spec.device import DeviceSpec
-from pimsim.units.cost import HOST, MEMORY, add_up
+from pimsim.spec.dram import DramSpec
+from pimsim.units.cost import HOST, MEMORY, RESOURCES, add_up
 from pimsim.units.host_cache import caches_rows
 
 WARM_UP = 0.1
@@ -93,8 +95,8 @@ def latencies_ps(served: Served, window: Window) -> NDArray[np.int64]:
 
 
 def busy_ps(served: Served, costs: Costs, window: Window) -> dict[str, int]:
-    """Time for which operators of a model ran within the window: on the host, in the memory, on its units, and of all operators."""
-    total = dict.fromkeys((HOST, MEMORY, "pim", "any"), 0)
+    """Time for which operators of a model ran within the window: on each resource, on the units, and of all operators."""
+    total = dict.fromkeys((*RESOURCES, "pim", "any"), 0)
     for name, cost in costs.items():
         if not cost.latency_ps:
             continue
@@ -134,14 +136,20 @@ def check_capacity(device: DeviceSpec, loads: Sequence[Load]) -> None:
 
 
 def system_report(
-    device: DeviceSpec, loads: Sequence[Load], costs: Sequence[Costs], served: Sequence[Served], fidelity: str, seed: int, endless: bool
+    device: DeviceSpec,
+    loads: Sequence[Load],
+    graphs: Sequence[tuple[Workload, Costs]],
+    served: Sequence[Served],
+    fidelity: str,
+    seed: int,
+    endless: bool,
 ) -> SystemReport:
     """Reports of every model and of the whole.
 
     Args:
         device: The device.
         loads: The models.
-        costs: Cost of each operator, for each model.
+        graphs: The operators that ran (with the transfers over a link) and the cost of each, for each model.
         served: What became of their batches.
         fidelity: How the costs were found.
         seed: Seed of the arrivals.
@@ -151,15 +159,15 @@ def system_report(
         ConfigError: a model of which no batch ended in time.
     """
     window = window_of(served, endless)
-    busy = [busy_ps(one, cost, window) for one, cost in zip(served, costs, strict=True)]
+    busy = [busy_ps(one, cost, window) for one, (_, cost) in zip(served, graphs, strict=True)]
     everything = sum(each["any"] for each in busy)
     standing = standing_pj(device, window.ps)
     reports = []
-    for load, cost, one, mine in zip(loads, costs, served, busy, strict=True):
+    for load, ran, one, mine in zip(loads, graphs, served, busy, strict=True):
         share = mine["any"] / everything if everything else 1 / len(loads)
         part = {name: value * share for name, value in standing.items()}
         provenance = _provenance(device, seed) | {"workload_digest": load.workload.digest(), "arrivals": load.arrivals}
-        reports.append(_report(device, load, fidelity, cost, one, window, mine, part, provenance))
+        reports.append(_report(device, load, fidelity, ran, one, window, mine, part, provenance))
     used = {part: sum(report.utilisation[part] for report in reports) for part in reports[0].utilisation}
     return SystemReport(
         device=device.name,
@@ -181,14 +189,14 @@ def _report(
     device: DeviceSpec,
     load: Load,
     fidelity: str,
-    cost: Costs,
+    ran: tuple[Workload, Costs],
     served: Served,
     window: Window,
     busy: Mapping[str, int],
     standing: Mapping[str, float],
     provenance: dict[str, Any],
 ) -> Report:
-    batch, latency_us = load.samples, latencies_ps(served, window) / 1e6
+    (graph, cost), batch, latency_us = ran, load.samples, latencies_ps(served, window) / 1e6
     count = len(latency_us)
     if not count:
         raise ConfigError(f"--workload: {load.workload.name}: no batch ended in {window.ps / 1e6:,.0f} us of simulated time; use --batches")
@@ -200,7 +208,7 @@ def _report(
     if device.dram.io_pj_per_bit is None:
         per_sample["dram_io"] = None  # no number in the device file: left out of the total
     per_sample["total"] = _modelled(total)
-    rows = _rows(load.workload, cost, schedule(load.workload, cost, [0])[0])
+    rows = _rows(graph, cost, schedule(graph, cost, [0])[0])
     worst = max(rows, key=lambda row: row.share)
     moved = sum(one.external_bytes for one in cost.values()) * count
     units = ("pim",) if device.unit is not None else ()
@@ -219,7 +227,7 @@ def _report(
         operators=tuple(rows),
         provenance=provenance,
         batches=count,
-        utilisation={part: busy[part] / window.ps for part in (HOST, MEMORY, *units)},
+        utilisation={part: busy[part] / window.ps for part in (HOST, MEMORY, *units, *link_parts(device.link))},
         saturated=served.held_back or (served.backlog > max(10, len(served.ended) // 10) and not load.arrivals.startswith("closed")),
     )
 
@@ -247,7 +255,7 @@ def _rows(workload: Workload, cost: Costs, spans: dict[str, Span]) -> list[Opera
 
 
 def _busiest(used: Mapping[str, float], reports: Sequence[Report]) -> str:
-    resource = max((HOST, MEMORY), key=lambda part: used[part])
+    resource = max((part for part in RESOURCES if part in used), key=lambda part: used[part])
     most = max(reports, key=lambda report: report.utilisation[resource])
     return f"{resource}, busy {used[resource]:.0%} of the time, {most.utilisation[resource]:.0%} with {most.workload}"
 
@@ -267,12 +275,20 @@ def _modelled(value: float) -> float | None:
 
 def standing_pj(device: DeviceSpec, elapsed_ps: float) -> dict[str, float]:
     """Energy of standing power and refresh over a time, in picojoules."""
-    timing = resolve_timing(device.dram)
-    rank_count = device.dram.channels * device.dram.ranks
-    power, each = background_power_mw(device.dram), command_energy_pj(device.dram)
+    standing = {f"dram_{part}": value for part, value in _memory_standing_pj(device.dram, elapsed_ps).items()}
+    standing["host_static"] = device.host.static_w * elapsed_ps
+    if device.host_memory is not None:
+        standing |= {f"host_dram_{part}": value for part, value in _memory_standing_pj(device.host_memory, elapsed_ps).items()}
+    return standing
+
+
+def _memory_standing_pj(dram: DramSpec, elapsed_ps: float) -> dict[str, float]:
+    timing = resolve_timing(dram)
+    rank_count = dram.channels * dram.ranks
+    power, each = background_power_mw(dram), command_energy_pj(dram)
     milliwatts = power[0] * rank_count if power else math.nan  # open page: some row is open nearly always
-    standing = {"dram_background": milliwatts * elapsed_ps / 1e3, "host_static": device.host.static_w * elapsed_ps}
-    if device.dram.controller.refresh != "off" and timing["nREFI"]:
+    standing = {"background": milliwatts * elapsed_ps / 1e3}
+    if dram.controller.refresh != "off" and timing["nREFI"]:
         refreshes = elapsed_ps / (timing["nREFI"] * timing["tCK_ps"]) * rank_count
-        standing["dram_refresh"] = refreshes * each["REF"] if each else math.nan
+        standing["refresh"] = refreshes * each["REF"] if each else math.nan
     return standing

@@ -18,6 +18,7 @@ from pimsim.errors import ConfigError
 from pimsim.graph import AnyPrimitive, Gather, IndexSource, Input, MatMul, Primitive, Workload
 from pimsim.mapping.indices import draw_indices
 from pimsim.spec.device import DeviceSpec
+from pimsim.units import host as host_unit
 from pimsim.units.cost import LookUps
 from pimsim.units.host_cache import weight_capacity
 
@@ -71,20 +72,28 @@ class Estimator:
     def __init__(self, devices: Sequence[DeviceSpec] | DeviceTable) -> None:
         self.table = devices if isinstance(devices, DeviceTable) else DeviceTable.of(devices)
         specs = self.table.devices
+        self.by_host = {own: self._reached(own) for own in (False, True)}
         kinds = np.array([device.unit.kind if device.unit is not None else "" for device in specs])
         self.kinds = [self._group(kind, kinds == kind) for kind in np.unique(kinds)]
         matmul = np.array([device.unit is not None and device.mapping.matmul == "pim" for device in specs])
         gather = np.array([device.unit is not None and device.mapping.embedding == "pim" for device in specs])
         self.on_host = {name: ~mask for name, mask in (("matmul", matmul), ("gather", gather))}
-        self.groups = {name: self._split(kinds, mask) for name, mask in (("matmul", matmul), ("gather", gather))}
+        self.groups = {"matmul": self._split(kinds, matmul, own=True), "gather": self._split(kinds, gather, own=False)}
 
-    def _group(self, kind: str, mask: NDArray[np.bool_]) -> Group:
-        index = np.flatnonzero(mask)
-        return kind, index, self.table if mask.all() else self.table.take(index)
+    def _reached(self, own: bool) -> DeviceTable:
+        """The devices as operators of their hosts find them."""
+        found = [host_unit.reached_by_host(device, own) for device in self.table.devices]
+        same = all(one is other for one, other in zip(found, self.table.devices, strict=True))
+        return self.table if same else DeviceTable.of(found)
 
-    def _split(self, kinds: NDArray[np.str_], pim: NDArray[np.bool_]) -> list[Group]:
+    def _group(self, kind: str, mask: NDArray[np.bool_], table: DeviceTable | None = None) -> Group:
+        index, table = np.flatnonzero(mask), table or self.table
+        return kind, index, table if mask.all() else table.take(index)
+
+    def _split(self, kinds: NDArray[np.str_], pim: NDArray[np.bool_], own: bool) -> list[Group]:
         """Devices that run an operator on the host (kind ""), and by kind those that run it on their units."""
-        groups = [self._group("", ~pim), *(self._group(str(kind), pim & (kinds == kind)) for kind in np.unique(kinds[pim]))]
+        by_kind = [self._group(str(kind), pim & (kinds == kind)) for kind in np.unique(kinds[pim])]
+        groups = [self._group("", ~pim, self.by_host[own]), *by_kind]
         return [group for group in groups if len(group[1])]
 
     def resident(self, workload: Workload) -> NDArray[np.bool_]:
@@ -115,7 +124,7 @@ class Estimator:
                     for kind, i, part in self.groups["matmul"]
                 ]
             )
-        return host.operator(item, self.table, batch, resident)
+        return host.operator(item, self.by_host[True], batch, resident)
 
     def kernel(self, item: AnyPrimitive, batch: int, trace: Trace | None = None, end_to_end: bool = False) -> Costs:
         """One kernel alone on the units.

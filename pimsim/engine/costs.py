@@ -55,7 +55,7 @@ class CostCache:
             return self._gather(item, workload, device, batch)
         if isinstance(item, MatMul) and device.unit is not None and on_pim(item, device):
             return device.unit.matmul(item, device, batch)
-        return host.operator(item, device, batch, resident)
+        return host.operator(item, host.reached_by_host(device, own=True), batch, resident)
 
     def _gather(self, item: Gather, workload: Workload, device: DeviceSpec, batch: int) -> OperatorCost:
         """Look-ups in sample-major order: every table of sample 0, then of sample 1, and so on."""
@@ -73,7 +73,8 @@ class CostCache:
         where = place(item.tables, policy, organisation, device.dram.channels, stripes).locate(found.table, found.index)
         if device.mapping.embedding == "pim" and device.unit is not None:
             return device.unit.gather(item, device, batch, where, found.sample * len(item.tables) + found.table)
-        return host.gather(item, device, batch, where, self._hits(workload, device, batch).get(item.name))
+        hit = self._hits(workload, device, batch).get(item.name)
+        return host.gather(item, host.reached_by_host(device, own=False), batch, where, hit)
 
     def _hits(self, workload: Workload, device: DeviceSpec, batch: int) -> Mapping[str, NDArray[np.bool_]]:
         """Bursts that the host's last-level cache serves; those of the last trace are kept, for devices that differ elsewhere."""

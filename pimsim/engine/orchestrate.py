@@ -2,7 +2,7 @@
 
 Modelling decisions:
     * The host runs one operator at a time, the memory (with the units beside it) serves one operator at a time; an operator may hold both:
-      it takes the host first and keeps it while it waits for the memory.
+      it takes the host first and keeps it while it waits for the memory. A link carries one transfer at a time in each direction.
     * Of the operators that wait, those of the batch that arrived first are served first, whichever model it belongs to; within a batch
       the order is that in which they became ready.
     * A stream of arrivals that goes on for ever is held back while `BACKLOG` of its batches are in the system.
@@ -18,7 +18,7 @@ from typing import Any
 
 from pimsim.engine.arrivals import Arrivals, Closed, Open
 from pimsim.graph import Workload
-from pimsim.units.cost import HOST, MEMORY, OperatorCost
+from pimsim.units.cost import RESOURCES, OperatorCost
 
 BACKLOG = 1000
 Costs = Mapping[str, OperatorCost]
@@ -100,7 +100,7 @@ def serve(streams: Sequence[Stream], batches: int = 0, most_operators: int | Non
     import simpy
 
     env = simpy.Environment()
-    resources = {HOST: simpy.PriorityResource(env), MEMORY: simpy.PriorityResource(env)}
+    resources = {name: simpy.PriorityResource(env) for name in RESOURCES}
     run = _Run(env, resources, [_Source(stream, Served(), env.event()) for stream in streams], batches, most_operators)
     for source in run.sources:
         run.start(source)
@@ -180,7 +180,7 @@ class _Run:
         if inputs:
             yield inputs[0] if len(inputs) == 1 else self.env.all_of(inputs)
         ready, held = int(self.env.now), []
-        for resource in (HOST, MEMORY):  # always in this order, so that no two operators wait for each other
+        for resource in RESOURCES:
             if resource in cost.resources:
                 request = self.resources[resource].request(priority=served.arrivals_ps[number])
                 yield request

@@ -14,6 +14,7 @@ from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.base import Sourced, Spec, validate
 from pimsim.spec.dram import DramSpec
 from pimsim.spec.interconnect import InterconnectSpec
+from pimsim.spec.link import LinkSpec
 from pimsim.spec.operating import ScaledLogic
 
 if TYPE_CHECKING:
@@ -168,6 +169,10 @@ class DeviceSpec(Spec):
     """Network on the memory's die between a channel's interface and its units; none: its time and energy are in the other numbers."""
     host: HostSpec
     """The processor; a device file may name a file of `configs/hosts/` instead."""
+    link: LinkSpec | None = None
+    """Link between host and memory, or the name of a file of `configs/links/`; none: the memory's channels are the host's own."""
+    host_memory: DramSpec | None = None
+    """The host's own memory, for weights, or the name of a device whose memory it is; none: weights lie in `dram`, behind the link."""
     mapping: MappingSpec = MappingSpec()
 
     @classmethod
@@ -199,12 +204,12 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
 
     path = configs.resolve("devices", name_or_path)
     tree = configs.read_yaml(path)
-    _read_host(tree)
+    _read_parts(tree)
     for key, value in (overrides or {}).items():
         configs.set_dotted(tree, key, value)
-        _read_host(tree)
+        _read_parts(tree)
         section, _, field = key.rpartition(".")
-        if isinstance(value, int | float) and section in {"dram", "unit", "host", "interconnect"}:
+        if isinstance(value, int | float) and section in {"dram", "unit", "host", "interconnect", "link", "host_memory"}:
             sources = tree[section].setdefault("source", {})
             if isinstance(sources, dict):
                 sources[field] = "override"
@@ -215,13 +220,18 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
     if device.interconnect is not None and (device.unit is None or not device.unit.ON_DIE_NETWORK):
         kind = "none" if device.unit is None else device.unit.kind
         raise ConfigError(f"{where}: interconnect: needs units that use it, beside the banks (unit: {kind}; allowed: near_bank)")
+    if device.host_memory is not None and device.link is None:
+        raise ConfigError(f"{where}: host_memory: needs a `link` section; without one the host's memory is `dram`")
     try:
         return at_operating_point(device)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _read_host(tree: dict[str, Any]) -> None:
-    """Puts a host's file in the place of its name."""
-    if isinstance(tree.get("host"), str):
-        tree["host"] = configs.read_yaml(configs.resolve("hosts", tree["host"]))
+def _read_parts(tree: dict[str, Any]) -> None:
+    """Puts the files of a host and a link in the place of their names, and a device's memory in the place of a host memory's."""
+    for part in ("host", "link"):
+        if isinstance(tree.get(part), str):
+            tree[part] = configs.read_yaml(configs.resolve(f"{part}s", tree[part]))
+    if isinstance(tree.get("host_memory"), str):
+        tree["host_memory"] = configs.read_yaml(configs.resolve("devices", tree["host_memory"])).get("dram")

@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 HOST, MEMORY = "host", "memory"
+LINK, SEND, RECEIVE = "link", "link_send", "link_receive"
+RESOURCES = (HOST, MEMORY, LINK, SEND, RECEIVE)
+"""What an operator may occupy, in the order in which it is taken, so that no two operators wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -16,9 +19,9 @@ class OperatorCost:
     """Cost of one operator for one batch on one device.
 
     Attributes:
-        unit: Who did the arithmetic: `host`, `pim`, or `-` for an operator without work.
+        unit: Who did the arithmetic: `host`, `pim`, `link` for a transfer, or `-` for an operator without work.
         latency_ps: Time from start to result, in picoseconds.
-        resources: What it occupies for that time: any of `host`, `memory`.
+        resources: What it occupies for that time: any of `RESOURCES`.
         energy_pj: Dynamic energy by part, in picojoules (standing power is charged by the report, over the whole latency).
         external_bytes: Bytes moved over the memory's external interface.
         commands: DRAM commands over all channels.

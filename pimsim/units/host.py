@@ -60,6 +60,21 @@ def gather(item: Gather, device: DeviceSpec, batch: int, where: Coordinates, hit
     return roofline(device, item.elementary_ops * batch, moved, traffic, waiting_ps)
 
 
+def reached_by_host(device: DeviceSpec, own: bool) -> DeviceSpec:
+    """The device as an operator of the host finds it; itself without a link.
+
+    Args:
+        device: The device.
+        own: True: with the host's own memory, where there is one; false: with the memory behind the link, a round trip farther.
+    """
+    if device.link is None:
+        return device
+    if own and device.host_memory is not None:
+        return device.model_copy(update={"dram": device.host_memory, "link": None, "host_memory": None})
+    path = device.host.memory_path_ns + 2 * device.link.latency_ns
+    return device.model_copy(update={"host": device.host.model_copy(update={"memory_path_ns": path})})
+
+
 def look_up(device: DeviceSpec, where: Coordinates, hit: NDArray[np.bool_] | None) -> tuple[Traffic, int, float]:
     """Look-ups without the arithmetic: traffic of those that miss, bytes of those that hit, and picoseconds of waiting (Little's law)."""
     from pimsim.engine.memory import lookups, no_traffic
