@@ -6,8 +6,7 @@ Modelling decisions:
     * All ranks of a channel do the same at the same time, so one is simulated; look-ups are dealt over channels by the table's row.
     * Gather and reduction are one pass, as in later papers' comparisons: added as it is read.
 
-Not modelled: the list of indices in the DIMM's own memory, gathered rows written back before they are reduced (TensorISA's two passes),
-the GPU and its NVLink.
+Not modelled: the list of indices in the DIMM's own memory, gathered rows written back before they are reduced (TensorISA's two passes).
 """
 
 from __future__ import annotations
