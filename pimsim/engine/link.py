@@ -8,7 +8,7 @@ Modelling decisions:
     * The link ends at a controller beside the memory that spreads operands over the channels, drives the units and adds partial sums in
       the host's place, at the host's speed.
     * What the host reads itself (embedding rows that it gathers; weights unless `host_memory` holds them) crosses the link while the memory
-      reads it: the longer of both, and a round trip.
+      reads it: the longer of both, and a round trip. Look-ups that wait for few outstanding requests wait for the link, too.
     * Embedding tables always lie behind the link. With `host_memory` the host's weights lie there and do not occupy the device's memory.
 
 Not modelled: packet headers beyond what the bandwidth of the file leaves out, retries, transfers cut in pieces that overlap with the
