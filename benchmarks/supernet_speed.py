@@ -11,8 +11,9 @@
 | `score` | `Scorer.score` of a drawn candidate of `--space` on all validation rows of Frappe, after the first |
 
 The first four have Criteo's shape (13 dense fields, 26 tables of 3,069,296 rows in all, each at most 500,000), uniform indices, random
-labels, Adagrad. Printed: median and 90th percentile of wall seconds, median and mean of CPU seconds (of all threads; they say more than
-the clock on a shared machine) and the process's peak of resident memory, interpreter and libraries included.
+labels, Adagrad, row-wise for the supernet's tables unless `--tables adagrad`. Printed: median and 90th percentile of wall seconds, median
+and mean of CPU seconds (of all threads; they say more than the clock on a shared machine) and the process's peak of resident memory,
+interpreter and libraries included.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def supernet_steps(options: argparse.Namespace) -> Callable[[], object]:
     share = 1.0 if options.case == "widest" else 0.0
     settings = TrainingSettings(
         epochs=1e6, batch=512, optimizer="adagrad", learning_rate=0.12, embedding_learning_rate=0.12, widest_share=share,
-        embedding_l2=0.0, threads=options.threads, seed=options.seed,
+        embedding_optimizer=options.tables, embedding_l2=0.0, threads=options.threads, seed=options.seed,
     )  # fmt: skip
     steps = _Run(load_space(options.space or "nasrec_full"), criteo(64 * 512), settings).steps()
     return lambda: next(steps)
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
     parser.add_argument("--case", choices=CASES, help="run this one here and print its JSON")
     parser.add_argument("--space", help="another space than the case's own")
+    parser.add_argument("--tables", default="rowwise_adagrad", choices=("rowwise_adagrad", "adagrad"), help="the supernet's tables")
     parser.add_argument("--repeats", type=int, default=24)
     parser.add_argument("--warm-up", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
@@ -145,7 +147,7 @@ def main() -> None:
     rows = []
     print(f"{'case':10} {'wall s':>8} {'p90 s':>8} {'CPU s':>8} {'mean CPU':>8} {'peak MB':>8}")
     for case in options.cases:
-        passed = [f"--{name}={getattr(options, name.replace('-', '_'))}" for name in ("repeats", "warm-up", "threads", "seed")]
+        passed = [f"--{name}={getattr(options, name.replace('-', '_'))}" for name in ("tables", "repeats", "warm-up", "threads", "seed")]
         passed += [f"--space={options.space}"] if options.space else []
         done = subprocess.run([sys.executable, __file__, f"--case={case}", *passed], stdout=subprocess.PIPE, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))

@@ -1,4 +1,4 @@
-"""Numba kernels of the training step: attention with tiny heads.
+"""Numba kernels of the training step: attention with tiny heads, and Adagrad on slices of shared weights.
 
 Eight heads over 16 elements leave two elements a head. As matrix products those are slow, and scores of (rows, heads, fields, fields)
 are large; here a head's scores live in one row buffer and are worked out again for the gradient, as FlashAttention does (Dao et al.,
@@ -141,6 +141,21 @@ def _attention_backward(qkv, heads, out, shifts, gradient, result, first, last):
                     result[row, i, 2 * dim + start + c] = dv[c, i]
 
 
+@njit(**OPTIONS)
+def _adagrad(value, squares, gradient, starts, stops, rate, eps, first, last):
+    """Rows first to last of the columns [start, stop), which stand one after the other in the gradient."""
+    for row in range(first, last):
+        done = 0
+        for part in range(len(starts)):
+            shift = starts[part] - done
+            for j in range(done, done + stops[part] - starts[part]):
+                g = gradient[row, j]
+                total = squares[row, shift + j] + g * g
+                squares[row, shift + j] = total
+                value[row, shift + j] -= rate * g / (np.sqrt(total) + eps)
+            done += stops[part] - starts[part]
+
+
 def _deal(rows: int, call: Callable[[int, int], None]) -> None:
     """Calls with contiguous parts [first, last) of the rows, one a thread. Threads are new: a fork would lose a pool's."""
     bounds = np.linspace(0, rows, max(1, min(torch.get_num_threads(), rows)) + 1).astype(int).tolist()
@@ -186,3 +201,32 @@ def attention(qkv: torch.Tensor, heads: int) -> torch.Tensor:
         (rows, fields, dim), heads joined.
     """
     return _Attention.apply(qkv, heads)
+
+
+def adagrad(
+    value: torch.Tensor,
+    squares: torch.Tensor,
+    gradient: torch.Tensor,
+    columns: tuple[tuple[int, int], ...],
+    rate: float,
+    eps: float,
+) -> None:
+    """Adagrad in place on the first rows of some columns, float32 on the CPU: one pass over what the gradient covers.
+
+    Args:
+        value: (greatest rows, greatest columns) or (greatest length,), contiguous.
+        squares: sums of squared gradients, as value.
+        gradient: (rows, columns in all) or (length,).
+        columns: ranges [start, stop) of the value's columns, in the gradient's order; empty for a vector.
+        rate: learning rate.
+        eps: added to the root.
+    """
+    matrices = [t.reshape(-1, t.shape[-1]) for t in (value, squares, gradient.contiguous())]
+    ranges = columns or ((0, gradient.shape[-1]),)
+    starts, stops = np.array(ranges, dtype=np.int64).T.copy()
+    arrays = (*(m.numpy() for m in matrices), starts, stops, F(rate), F(eps))
+    rows = len(matrices[2])
+    if gradient.numel() < 1 << 16:
+        _adagrad(*arrays, 0, rows)
+    else:
+        _deal(rows, lambda first, last: _adagrad(*arrays, first, last))

@@ -62,12 +62,6 @@ class Slice:
         views = self.views(tensor)
         return views[0] if len(views) == 1 else torch.cat(views, dim=1)
 
-    def split(self, gradient: torch.Tensor) -> list[torch.Tensor]:
-        """A gradient of the parameter, cut as `views` is."""
-        if len(self.columns) < 2:
-            return [gradient]
-        return list(gradient.split([stop - start for start, stop in self.columns], dim=1))
-
 
 class Supernet:
     """Shared weights of a space on a data set.

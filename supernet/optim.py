@@ -1,5 +1,8 @@
 """Optimisers that touch only what a step used: slices of shared weights, and single rows of embedding tables.
 
+Adagrad's state moves only where there is a gradient, so this is Adagrad exactly. Its row-wise form, for tables, keeps one sum a row: the
+mean square of the row's gradient (FBGEMM's `EXACT_ROWWISE_ADAGRAD`), a sixteenth of the memory at 16 elements.
+
 Adam's moments are bias-corrected by the number of updates *of that element* (row, for a table), so a weight that is rarely part
 of the sampled network takes a first step of the usual length. With every element in every step this is plain Adam.
 """
@@ -11,17 +14,22 @@ from typing import Literal
 
 import torch
 
+from supernet import kernels
+
 Name = Literal["adagrad", "adam"]
+TableName = Literal["adagrad", "adam", "rowwise_adagrad"]
 State = dict[str, torch.Tensor]
 
 _BETA1, _BETA2 = 0.9, 0.999
-_EPS = {"adagrad": 1e-7, "adam": 1e-8}
+_EPS = {"adagrad": 1e-7, "adam": 1e-8, "rowwise_adagrad": 1e-7}
 
 
-def new_state(name: Name, like: torch.Tensor, count: Literal["element", "row", "tensor"] = "element") -> State:
+def new_state(name: TableName, like: torch.Tensor, count: Literal["element", "row", "tensor"] = "element") -> State:
     """Zeroed state of one tensor; `count` says what Adam counts the updates of."""
     if name == "adagrad":
         return {"squares": torch.zeros_like(like)}
+    if name == "rowwise_adagrad":
+        return {"squares": like.new_zeros(like.shape[0], 1)}
     shape = {"element": like.shape, "row": (like.shape[0], 1), "tensor": ()}[count]
     return {"mean": torch.zeros_like(like), "squares": torch.zeros_like(like), "count": torch.zeros(shape)}
 
@@ -44,10 +52,11 @@ def clip(gradients: list[torch.Tensor], limit: float) -> None:
             gradient.mul_(limit / norm)
 
 
-def step(name: Name, value: torch.Tensor, state: State, gradient: torch.Tensor, rate: float) -> None:
+def step(name: TableName, value: torch.Tensor, state: State, gradient: torch.Tensor, rate: float) -> None:
     """One update in place; `value` and `state` may be views of larger tensors."""
-    if name == "adagrad":
-        state["squares"].addcmul_(gradient, gradient)
+    if name != "adam":
+        squared = gradient.square()
+        state["squares"].add_(squared if name == "adagrad" else squared.mean(1, keepdim=True))
         value.addcdiv_(gradient, state["squares"].sqrt().add_(_EPS[name]), value=-rate)
         return
     count = state["count"].add_(1)
@@ -58,6 +67,29 @@ def step(name: Name, value: torch.Tensor, state: State, gradient: torch.Tensor, 
     value.addcdiv_(mean / first, (squares / second).sqrt_().add_(_EPS[name]), value=-rate)
 
 
+def step_slice(
+    name: Name, value: torch.Tensor, state: State, gradient: torch.Tensor, columns: tuple[tuple[int, int], ...], rate: float
+) -> None:
+    """One update in place of the first rows of some columns.
+
+    Args:
+        name: the optimiser.
+        value: the whole shared weight.
+        state: its whole state.
+        gradient: (rows, columns in all), or (length,) of a vector.
+        columns: ranges [start, stop) in the gradient's order; empty for a vector.
+        rate: learning rate.
+    """
+    if name == "adagrad" and value.device.type == "cpu" and value.dtype == torch.float32:
+        kernels.adagrad(value, state["squares"], gradient, columns, rate, _EPS[name])
+        return
+    done = 0
+    for start, stop in columns or ((0, gradient.shape[-1]),):
+        part, place = gradient[..., done : done + stop - start], (slice(len(gradient)), slice(start, stop))[2 - gradient.dim() :]
+        step(name, value[place], {key: tensor[place] for key, tensor in state.items()}, part, rate)
+        done += stop - start
+
+
 class RowSparseTable:
     """An embedding table of which a step reads, differentiates and updates only the rows in the batch.
 
@@ -65,11 +97,11 @@ class RowSparseTable:
     it is next read (and to all rows by `settle`). The gradient is never as large as the table.
     """
 
-    def __init__(self, weight: torch.Tensor, name: Name, l2: float) -> None:
+    def __init__(self, weight: torch.Tensor, name: TableName, l2: float) -> None:
         self.weight, self.name, self.l2 = weight, name, l2
         self.state = new_state(name, weight, count="row")
-        self.decayed = torch.zeros(weight.shape[0], 1, dtype=torch.float64)
-        """Decay exponent that each row has already seen."""
+        self.decayed = torch.zeros(weight.shape[0] if l2 else 0, 1, dtype=torch.float64)
+        """Decay exponent that each row has already seen; empty without L2."""
         self.decay = 0.0
         """Decay exponent so far: sum over steps of rate * l2."""
 

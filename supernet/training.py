@@ -41,6 +41,8 @@ class TrainingSettings(Spec):
     embedding_learning_rate: PositiveFloat = 0.03
     """Peak rate of the tables. It is large so that embeddings live at a scale that LayerNorm's epsilon does not swallow."""
     optimizer: optim.Name = "adam"
+    embedding_optimizer: optim.TableName | None = None
+    """Optimiser of the tables; None: the same. `rowwise_adagrad` keeps one number a row."""
     warm_up: float = Field(0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
     cosine: bool = True
@@ -149,7 +151,8 @@ class _Run:
         weights = self.supernet.weights
         cardinalities = self.supernet.schema["cardinalities"]
         self.offsets = torch.tensor(np.concatenate([[0], np.cumsum(cardinalities)[:-1]]), dtype=torch.long)
-        self.table = optim.RowSparseTable(weights["embedding.weight"], settings.optimizer, settings.embedding_l2)
+        table_optimizer = settings.embedding_optimizer or settings.optimizer
+        self.table = optim.RowSparseTable(weights["embedding.weight"], table_optimizer, settings.embedding_l2)
         self.states = {n: optim.new_state(settings.optimizer, w) for n, w in weights.items() if n != "embedding.weight"}
 
     def state(self) -> dict[str, Any]:
@@ -199,11 +202,9 @@ class _Run:
         optim.clip(list(used.values()), settings.clip_norm)
         share = optim.rate(self.step, self.total, settings.warm_up, settings.cosine)
         for name, gradient in used.items():
-            piece = slices[name]
+            piece, rate = slices[name], share * settings.learning_rate
             values, states = self.supernet.weights[piece.shared], self.states[piece.shared]
-            cut = {key: piece.views(tensor) for key, tensor in states.items()}
-            for i, (view, part) in enumerate(zip(piece.views(values), piece.split(gradient), strict=True)):
-                optim.step(settings.optimizer, view, {k: v[i] for k, v in cut.items()}, part, share * settings.learning_rate)
+            optim.step_slice(settings.optimizer, values, states, gradient, piece.columns, rate)
         self.table.update(rows, share * settings.embedding_learning_rate)
         self.step += 1
         return float(loss.detach())

@@ -1,9 +1,8 @@
 """What the operators of a block share: the widths around them, and how a smaller weight lies inside the shared one.
 
 A shared weight is as large as the largest choice. Its columns are laid out source by source, each source at its greatest width and
-once for every operator that may have made it, so that "32 values of source 3, a dot-product" names the same weights whatever else
-is read. A network uses `shared[:rows, its column ranges]`:
-no masks, no padding, every slice at its true width.
+once for every operator that may have made it (where the space says so), so that "32 values of source 3, a dot-product" names the same
+weights whatever else is read. A network uses `shared[:rows, its column ranges]`: no masks, no padding, every slice at its true width.
 """
 
 from __future__ import annotations
@@ -32,13 +31,15 @@ class Limits:
     sparse_dim: int
     dim: int
     """Embedding dim."""
-    dense_operators: tuple[str, ...]
+    column_sets: tuple[str, ...]
+    """Dense operators with columns of their own in what reads them; empty where one set serves all."""
 
     @classmethod
     def of(cls, space: Space, dense_count: int, sparse_count: int) -> Limits:
         """Limits of a space on a data set with these field counts."""
         widths = (max(space.dense_dims), max(space.sparse_dims), space.embedding_dim)
-        return cls(max(dense_count, 1), sparse_count, *widths, space.dense_operators)
+        column_sets = space.dense_operators if space.dense_columns == "operator" else ()
+        return cls(max(dense_count, 1), sparse_count, *widths, column_sets)
 
     def dense_offset(self, source: int) -> int:
         """First column of a dense source; of source `number`: the columns of block `number` in all."""
@@ -46,12 +47,12 @@ class Limits:
 
     @property
     def own_dense(self) -> int:
-        """Columns of one block's dense output: its greatest width for each operator."""
-        return self.dense_dim * len(self.dense_operators)
+        """Columns of one block's dense output: its greatest width, for each operator or once for all."""
+        return self.dense_dim * max(1, len(self.column_sets))
 
     def made_by(self, operator: str | None) -> int:
         """First of a block's columns that belong to an operator (None: the raw input)."""
-        return 0 if operator is None else self.dense_operators.index(operator) * self.dense_dim
+        return self.column_sets.index(operator) * self.dense_dim if operator and self.column_sets else 0
 
     def fields_offset(self, source: int) -> int:
         """First column of a sparse source; its merger's fields lie behind its own at their greatest number."""

@@ -19,6 +19,7 @@ CASES = [
     ("tiny", {**FULL, "dense_dims": [4, 16, 32], "sparse_dims": [4, 6, 8]}, SCHEMA),  # 4 and 32: skipped projections
     ("quickstart", {}, {**SCHEMA, "dense": []}),
     ("nasrec_small", {}, SCHEMA),
+    ("tiny", {**FULL, "dense_columns": "source", "blocks": 4}, SCHEMA),
     ("tiny", {**FULL, "sparse_operators": ["efc", "transformer"], "layer_norm": False}, SCHEMA),
 ]
 

@@ -19,7 +19,7 @@ from supernet.export import export_model
 from supernet.final import FinalSettings, evaluate, train_alone
 from supernet.metrics import auc, score_logits
 from supernet.model import schema_dict
-from supernet.optim import RowSparseTable, new_state, step
+from supernet.optim import RowSparseTable, new_state, step, step_slice
 from supernet.quantise import quantise
 from supernet.runs import read_torch
 from supernet.scoring import Scorer, ScoringSettings, fit_head
@@ -255,3 +255,52 @@ def test_adam_on_slices_counts_each_element():
     step("adam", value[:1], {k: v[:1] for k, v in state.items()}, torch.ones(1, 2), 0.1)
     step("adam", value, state, torch.ones(2, 2), 0.1)
     torch.testing.assert_close(value, torch.tensor([[-0.2, -0.2], [-0.1, -0.1]]), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "adam"])
+def test_step_on_slices_equals_a_step_of_each_view(name):
+    generator = torch.Generator().manual_seed(0)
+    value, columns = torch.randn(6, 40, generator=generator), ((2, 9), (20, 21), (30, 40))
+    expected = value.clone()
+    state, other = new_state(name, value), new_state(name, value)
+    for rows in (4, 6, 5):
+        gradient = torch.randn(rows, 18, generator=generator)
+        step_slice(name, value, state, gradient, columns, 0.1)
+        done = 0
+        for start, stop in columns:
+            part = gradient[:, done : done + stop - start]
+            step(name, expected[:rows, start:stop], {k: v[:rows, start:stop] for k, v in other.items()}, part, 0.1)
+            done += stop - start
+    torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(state["squares"], other["squares"], rtol=1e-6, atol=1e-6)
+    vector, gradient = torch.ones(5), torch.full((3,), 2.0)
+    step_slice(name, vector, new_state(name, vector), gradient, (), 0.1)
+    torch.testing.assert_close(vector, torch.tensor([0.9, 0.9, 0.9, 1.0, 1.0]))
+
+
+def test_large_slices_are_stepped_alike_by_any_number_of_threads():
+    generator, before, found = torch.Generator().manual_seed(0), torch.get_num_threads(), []
+    gradient = torch.randn(300, 300, generator=generator)
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        value = torch.ones(400, 500)
+        step_slice("adagrad", value, new_state("adagrad", value), gradient, ((5, 105), (200, 400)), 0.1)
+        found.append(value)
+    torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    change = 0.1 * gradient / (gradient.abs() + 1e-7)
+    expected = torch.ones(400, 500)
+    expected[:300, 5:105] -= change[:, :100]
+    expected[:300, 200:400] -= change[:, 100:]
+    torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_rowwise_adagrad_keeps_the_mean_square_of_each_row():
+    table = RowSparseTable(torch.zeros(3, 2), "rowwise_adagrad", l2=0.0)
+    for _ in range(2):
+        embedded, leaf = table.look_up(torch.tensor([[1]]))
+        (embedded * torch.tensor([3.0, 4.0])).sum().backward()
+        table.update(leaf, 0.1)
+    assert table.state["squares"].shape == (3, 1)
+    torch.testing.assert_close(table.state["squares"][:, 0], torch.tensor([0.0, 25.0, 0.0]))
+    torch.testing.assert_close(table.weight[1], -0.1 * torch.tensor([3.0, 4.0]) * (1 / 12.5**0.5 + 1 / 25**0.5))
