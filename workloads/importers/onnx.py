@@ -1,5 +1,5 @@
 """An ONNX model as a workload: the second door. A look-up is a Gather from a stored table, with the ReduceSum or ReduceMean that follows
-as one embedding bag; PyTorch's own EmbeddingBag leaves it as a Loop, which cannot be lowered: use `torch_export` for such models.
+as one embedding bag; the Loop that PyTorch makes of its own EmbeddingBag is brought into that form first (`onnx_bags`).
 
 Sizes come from ONNX's shape inference at two batch sizes; weights are not read.
 """
@@ -15,6 +15,7 @@ from pimsim.errors import ConfigError
 from pimsim.graph import IndexSource
 from workloads.importers import lookups, pointwise, products
 from workloads.importers.lowering import Imported, Lower, Lowering, NotLowered, finish
+from workloads.importers.onnx_bags import unrolled
 from workloads.importers.records import Call, Program, Ref, Value, growing_axis, merge
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _inferred(model: onnx.ModelProto, batch: int, factor: int, path: Path) -> on
         dims = each.type.tensor_type.shape.dim
         open_axes = [axis for axis, dim in enumerate(dims) if not dim.HasField("dim_value")]
         for axis in open_axes:
-            if axis and dims[axis].dim_param != symbol:
+            if (axis or (dims[0].dim_param and symbol)) and dims[axis].dim_param != symbol:
                 name = dims[axis].dim_param or "unnamed"
                 raise ConfigError(f"{path}: input {each.name!r}: axis {axis} ({name}) has no size: export the model with one")
             dims[axis].dim_value = batch * factor
@@ -173,7 +174,7 @@ def _inferred(model: onnx.ModelProto, batch: int, factor: int, path: Path) -> on
         output.type.tensor_type.ClearField("shape")
     del sized.graph.value_info[:]
     try:
-        return onnx.shape_inference.infer_shapes(sized, data_prop=True)
+        return onnx.shape_inference.infer_shapes(unrolled(sized), data_prop=True)
     except Exception as error:
         raise ConfigError(f"{path}: ONNX shape inference: {str(error).splitlines()[0]}") from None
 
@@ -225,7 +226,7 @@ def _call(node: onnx.NodeProto, values: dict[str, Value], small: dict[str, tuple
             arguments[str(number)] = None
     for attribute in node.attribute:  # a loop's body reads values of the graph around it
         if attribute.HasField("g"):
-            arguments[attribute.name] = tuple(Ref(name) for name in _captured(attribute.g) if name in values)
+            arguments[attribute.name] = tuple(Ref(name) for name in captured(attribute.g) if name in values)
     for key in ("axes", "exponent"):
         if isinstance(arguments.get(key), Ref) and arguments[key].name in small:
             found = small[arguments[key].name]
@@ -236,10 +237,10 @@ def _call(node: onnx.NodeProto, values: dict[str, Value], small: dict[str, tuple
     return Call(f"{domain}.{node.op_type}", arguments, tuple(name for name in node.output if name), _path(node.name))
 
 
-def _captured(graph: onnx.GraphProto) -> list[str]:
+def captured(graph: onnx.GraphProto) -> list[str]:
     """Every name that the nodes of a subgraph read, those of its own values too."""
     names = [name for node in graph.node for name in node.input]
-    return names + [name for node in graph.node for a in node.attribute if a.HasField("g") for name in _captured(a.g)]
+    return names + [name for node in graph.node for a in node.attribute if a.HasField("g") for name in captured(a.g)]
 
 
 def _path(name: str) -> str:
