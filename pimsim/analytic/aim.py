@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pimsim.analytic import aim_products
 from pimsim.analytic.cost import Costs, added
 from pimsim.analytic.memory import energy as memory_energy
 from pimsim.analytic.memory import stream
@@ -23,7 +24,7 @@ from pimsim.analytic.trace import Trace
 from pimsim.analytic.unit import Analytic
 from pimsim.dram.standard import resolve_timing
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Elementwise, MatMul
+from pimsim.graph import AnyPrimitive, Elementwise, MatMul, Product, Reduce
 from pimsim.units.aim import ACTIVATIONS
 from pimsim.units.aim_timing import (
     ACT16,
@@ -193,6 +194,10 @@ class Aim(Analytic):
 
     def kernel(self, item: AnyPrimitive, table: DeviceTable, batch: int, trace: Trace | None, end_to_end: bool) -> Costs:
         channels, in_banks = table["channels"], 0
+        if isinstance(item, Product):
+            return aim_products.product(self, item, table, batch, np.zeros(len(table)))
+        if isinstance(item, Reduce):
+            return aim_products.total(self, item, table, batch, end_to_end)
         if isinstance(item, MatMul):
             clocks, counts = self._gemv(item, table, channels, np.full(len(table), float(batch * item.vectors)))
         elif isinstance(item, Elementwise) and item.function == "mul" and item.operands == 2:
@@ -205,7 +210,7 @@ class Aim(Analytic):
             clocks, counts = steady(table, program, [], np.zeros(len(table)), rounds)
         else:
             name = item.function if isinstance(item, Elementwise) else item.op
-            allowed = ", ".join(("gemv", "mul of two operands", *ACTIVATIONS))
+            allowed = ", ".join(("gemv", "dot", "reduce", "mul of two operands", *ACTIVATIONS))
             raise ConfigError(f"kernel {name}: units of kind aim do not run it (allowed: {allowed})")
         cycles = self._refreshed(table, clocks, counts, np.zeros(len(table)))
         energy = {part: value * channels for part, value in self._energy(table, counts).items()}

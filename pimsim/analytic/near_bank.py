@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pimsim.analytic import near_bank_products
 from pimsim.analytic.cost import Costs, added
 from pimsim.analytic.host import lookups, roofline
 from pimsim.analytic.interconnect import collected, spread
@@ -30,7 +31,7 @@ from pimsim.analytic.unit import Analytic
 from pimsim.dram.standard import common_timing, resolve_organisation
 from pimsim.engine.fenced import LEAVE_ROW, MODE_ROW, PARK_ROW, REGISTER_ROW
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul
+from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul, Product, Reduce
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.near_bank import FUNCTIONS
 from pimsim.units.near_bank_gather import _partial_bursts
@@ -197,6 +198,10 @@ class NearBank(Analytic):
             return self._gather(item, table, trace, end_to_end)
         if isinstance(item, Elementwise):
             return self._elementwise(item, table, batch, end_to_end)
+        if isinstance(item, Product):
+            return near_bank_products.product(self, item, table, batch, end_to_end)
+        if isinstance(item, Reduce):
+            return near_bank_products.total(self, item, table, batch, end_to_end)
         if not isinstance(item, MatMul):
             raise ConfigError(f"kernel {item.op}: units of kind near_bank do not run it")
         channels, vectors = table["channels"], batch * item.vectors

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pimsim.analytic import near_rank_sums
 from pimsim.analytic.cost import Costs, added
 from pimsim.analytic.host import roofline
 from pimsim.analytic.memory import Load, Stations, lookup_clocks, refreshed
@@ -25,7 +26,6 @@ from pimsim.analytic.table import DeviceTable
 from pimsim.analytic.trace import DEPTH, Trace, hits, tails
 from pimsim.analytic.unit import Analytic
 from pimsim.dram.standard import Organisation, resolve_organisation
-from pimsim.errors import ConfigError
 from pimsim.graph import AnyPrimitive, Gather
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.near_rank import NearRankSpec, Reads, _parts
@@ -146,7 +146,7 @@ class NearRank(Analytic):
 
     def kernel(self, item: AnyPrimitive, table: DeviceTable, batch: int, trace: Trace | None, end_to_end: bool) -> Costs:
         if not isinstance(item, Gather) or trace is None:
-            raise ConfigError(f"kernel {item.op}: these units do not run it (allowed: embedding)")
+            return near_rank_sums.total(self, item, table, batch, end_to_end)
         return self._costs(item, table, trace, end_to_end)
 
     def _work(self, item: Gather, device: DeviceSpec, trace: Trace) -> Work:

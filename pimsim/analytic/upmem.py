@@ -24,11 +24,12 @@ from pimsim.analytic.table import DeviceTable
 from pimsim.analytic.trace import Trace
 from pimsim.analytic.unit import Analytic
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul
+from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul, Product, Reduce
 from pimsim.spec.device import DeviceSpec
 from pimsim.units import dpu_instructions as isa
+from pimsim.units import dpu_products
 from pimsim.units import dpu_programs as programs
-from pimsim.units.upmem import Launch, UpmemSpec
+from pimsim.units.upmem import Launch, UpmemSpec, product_launch, sum_launch
 
 Array = NDArray[np.float64]
 LIMITS = ("MRAM transfers", "instruction issue", "latency of few tasklets", "host transfers")
@@ -113,6 +114,47 @@ def elementwise(unit: UpmemSpec, elements: int, bits: int, operands: int, loop: 
     return float(phase.cycles(unit.issue_distance)), total, busy
 
 
+def product(unit: UpmemSpec, work: dpu_products.ProductWork) -> tuple[float, float, float]:
+    """Cycles, instructions and DMA cycles of one DPU's share of a product; the steps are those of `dpu_products.product`."""
+    dma, tasklets = unit.transfer_cycles, unit.tasklets
+    cycles, issued, busy = 0.0, 0.0, 0.0
+    for size, outputs in work.blocks:
+        piece = programs.padded(-(-size // tasklets))
+        users, load, each = -(-size // piece), dma(piece, False), programs.TILE + isa.BARRIER
+        active, most, rest = min(outputs, tasklets), -(-outputs // tasklets), outputs % tasklets
+        writes = -(-most * 4 // work.tile_bytes)
+        write, one = dma(programs.padded(most * 4), True), dpu_products.OUTPUT + work.k * work.mac
+        end = programs.TILE * writes + isa.BARRIER
+        turns = outputs // tasklets * max(unit.issue_distance, tasklets) + (rest > 0) * max(unit.issue_distance, rest)
+        phases = (
+            Phase(users, each * tasklets, load * users, each, load, programs.TILE, load, isa.BARRIER),
+            Phase(active, one * turns, 0, most * one, 0, 0, 0, 0),
+            Phase(active, end * tasklets, write * active, end, write, programs.TILE, write / writes, isa.BARRIER),
+        )
+        cycles += sum(float(phase.cycles(unit.issue_distance)) for phase in phases)
+        issued += outputs * one + phases[0].instructions + phases[2].instructions
+        busy += sum(phase.dma for phase in phases)
+    return cycles * work.items, issued * work.items, busy * work.items
+
+
+def total(unit: UpmemSpec, work: dpu_products.SumWork) -> tuple[float, float, float]:
+    """Cycles, instructions and DMA cycles of one DPU's share of a sum; the steps are those of `dpu_products.total`."""
+    dma, tasklets = unit.transfer_cycles, unit.tasklets
+    tiles = dpu_products.sum_tiles(work, unit.tile_bytes)
+    per_tile = tiles[0] * 8 // work.bits
+    active, most = min(len(tiles), tasklets), -(-len(tiles) // tasklets)
+    one, moved = programs.TILE + min(per_tile, work.elements) * work.add, dma(tiles[0], False)
+    last = programs.TILE + (work.elements - (len(tiles) - 1) * per_tile) * work.add
+    instructions, busy = (len(tiles) - 1) * one + last, (len(tiles) - 1) * moved + dma(tiles[-1], False)
+    main = Phase(active, instructions, busy, most * one, most * moved, programs.TILE, moved, 0 if most > 1 else one - programs.TILE)
+    mine = min(dpu_products.folded(work, tasklets), work.columns)
+    holders, write = -(-work.columns // mine), dma(programs.padded(mine * 4), True)
+    fold = isa.BARRIER + work.fold * (active - 1) * mine + programs.TILE
+    end = Phase(holders, fold * holders, write * holders, fold, write, fold, write, 0)
+    cycles = float(main.cycles(unit.issue_distance)) + float(end.cycles(unit.issue_distance))
+    return cycles, main.instructions + end.instructions + isa.BARRIER * (tasklets - holders), main.dma + end.dma
+
+
 def gather(unit: UpmemSpec, bags: programs.Bags, tables: list[tuple[int, int, float]]) -> tuple[Array, Array, Array]:
     """Cycles, instructions and DMA cycles of every DPU that has look-ups, each (dpus,); the steps are those of `dpu_programs.gather`."""
     dma, distance, tasklets = unit.transfer_cycles, unit.issue_distance, unit.tasklets
@@ -171,6 +213,10 @@ class Upmem(Analytic):
                 launch = self._matvec(item, device, batch)
             elif isinstance(item, Elementwise):
                 launch = self._elementwise(item, device, batch)
+            elif isinstance(item, Product):
+                launch = self._product(item, device, batch)
+            elif isinstance(item, Reduce):
+                launch = self._sum(item, device, batch)
             else:
                 raise ConfigError(f"kernel {item.op}: units of kind upmem do not run it")
             launches.append((launch, device))
@@ -223,6 +269,18 @@ class Upmem(Analytic):
         cycles, issued, dma = elementwise(unit, each, bits, item.operands, loop)
         busy = cycles * elements / each
         return Launch(math.ceil(cycles), int(issued), int(dma), busy, -(-elements // each), receive=each * bits // 8)
+
+    def _product(self, item: Product, device: DeviceSpec, batch: int) -> Launch:
+        unit: Any = device.unit
+        work, pieces, used = dpu_products.product_work(unit, item, unit.dpus_of(device), batch)
+        cycles, issued, dma = product(unit, work)
+        return product_launch(item, work, pieces, used, batch, (math.ceil(cycles), int(issued), int(dma)))
+
+    def _sum(self, item: Reduce, device: DeviceSpec, batch: int) -> Launch:
+        unit: Any = device.unit
+        work = dpu_products.sum_work(unit, item, unit.dpus_of(device), batch)
+        cycles, issued, dma = total(unit, work)
+        return sum_launch(item, work, batch, (math.ceil(cycles), int(issued), int(dma)))
 
     def _gather(self, item: Gather, device: DeviceSpec, trace: Trace) -> Launch:
         unit: Any = device.unit

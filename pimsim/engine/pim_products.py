@@ -7,12 +7,13 @@ the other one goes to the input registers. Operands of a sum lie in the banks.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from pimsim.dram.standard import Organisation
-from pimsim.engine.fenced import FENCE, REGISTER_ROW, AllBankMode, Served
+from pimsim.engine.fenced import DRAIN, REGISTER_ROW, AllBankMode, Served
 from pimsim.engine.pim_requests import INPUT_COLUMN, RD, WR, Program, Requests
 
 
@@ -55,15 +56,14 @@ class Products:
 
 
 def upload(share: Products, units: int, organisation: Organisation, banks: int) -> Requests:
-    """Writes of all matrices in single-bank mode, row by row; rows go to the units in turn. A fence stands behind the last."""
+    """Writes of all matrices in single-bank mode, row by row; rows go to the units in turn. What follows has to drain them."""
     item, row, burst = (part.ravel() for part in np.mgrid[: share.items, : share.rows, : share.bursts])
     tile, place = np.divmod(row // units, share.outputs)
     at, register = np.divmod(burst, share.inputs)
     bank, depth = at % banks, at // banks
     per_bank = (share.input_tiles - bank + banks - 1) // banks
     column = item * share.stride(banks) + ((tile * per_bank + depth) * share.inputs + register) * share.outputs + place
-    flags = np.where(np.arange(len(row)) == len(row) - 1, FENCE, 0)
-    kind = np.full(len(row), WR)
+    kind, flags = np.full(len(row), WR), np.zeros(len(row), np.int64)
     where = (row % units * banks + bank, column // organisation.columns, column % organisation.columns)
     return np.stack([kind, *where, flags], axis=1).astype(np.int64)
 
@@ -78,7 +78,9 @@ def products(share: Products, units: int, organisation: Organisation, mode: AllB
     other = 1 % banks
     program = Program(organisation, mode)
     program.enter(instructions=2 * banks + 2)
-    pieces = [upload(share, units, organisation, banks), program.take()]
+    first = program.take()
+    first[0, 4] |= DRAIN
+    pieces = [upload(share, units, organisation, banks), first]
     result = share.items * share.stride(banks)
     for item in range(share.items):
         for output, vectors in enumerate(share.vectors):
@@ -128,21 +130,31 @@ class Sums:
 
 
 def sums(share: Sums, organisation: Organisation, mode: AllBankMode) -> Requests:
-    """Requests of a sum in one channel: columns of the operands, bank after bank of a unit, then the accumulators to the first bank."""
+    """Requests of a sum in one channel: rows of the operands, banks of a unit in turn, then the accumulators to the first bank."""
     program = Program(organisation, mode)
     program.enter(instructions=mode.banks_per_unit + 3)
     program.switch()
-    banks, size, read, written = mode.banks_per_unit, share.registers, 0, 0
+    banks, read, written = mode.banks_per_unit, 0, 0
     result = -(-share.deep * share.outputs // (banks * organisation.columns)) + 1
     for outputs in share.tiles():
-        for first in range(0, share.deep * outputs, size):
-            program.columns(RD, read % banks, 0, read // banks * size, min(size, share.deep * outputs - first))
-            read += 1
+        for first, count in chunks(read, share.deep * outputs, share.registers, organisation.columns):
+            number, column = divmod(first, organisation.columns)
+            program.columns(RD, number % banks, number // banks, column, count)
+        read += share.deep * outputs
         program.columns(WR, 0, result, written, outputs)
         written += outputs
     program.switch()
     program.leave()
     return program.take()
+
+
+def chunks(start: int, count: int, size: int, width: int) -> Iterator[tuple[int, int]]:
+    """First column and length of runs of at most `size` columns that stay within rows of `width`, from `start` on."""
+    end = start + count
+    while start < end:
+        run = min(size, end - start, width - start % width)
+        yield start, run
+        start += run
 
 
 def uploaded(run: Served) -> dict[str, int]:

@@ -87,20 +87,25 @@ def _dealt(unit: AimSpec, item: Product, batch: int, channels: int, together: in
 
 def program(unit: AimSpec, share: Share, organisation: Organisation) -> Iterator[Instruction]:
     """One channel's instructions once the matrices lie in the banks."""
-    piece = min(organisation.columns, unit.global_buffer_bytes // organisation.burst_bytes)
-    pieces = [(start, min(piece, share.columns - start)) for start in range(0, share.columns, piece)]
     each = -(-share.rows // unit.units_per_channel)
     yield Instruction("W_CFR")
     for item in range(share.items):
         for groups in share.groups:
-            for group in range(groups):
-                row = int(share.bank_row(item * each + group, organisation))
-                yield Instruction("WR_BIAS")
-                for start, count in pieces:
-                    if group == 0 or len(pieces) > 1:
-                        yield Instruction("WR_GB", count)
-                    yield Instruction("MAC_ABK", count, row + start // organisation.columns)
-                yield Instruction("RD_MAC")
+            yield from vector(unit, share, item * each, groups, organisation)
+
+
+def vector(unit: AimSpec, share: Share, first: int, groups: int, organisation: Organisation) -> Iterator[Instruction]:
+    """One vector through `groups` groups of rows, which begin at group `first` of all matrices."""
+    piece = min(organisation.columns, unit.global_buffer_bytes // organisation.burst_bytes)
+    pieces = [(start, min(piece, share.columns - start)) for start in range(0, share.columns, piece)]
+    for group in range(groups):
+        row = int(share.bank_row(first + group, organisation))
+        yield Instruction("WR_BIAS")
+        for start, count in pieces:
+            if group == 0 or len(pieces) > 1:
+                yield Instruction("WR_GB", count)
+            yield Instruction("MAC_ABK", count, row + start // organisation.columns)
+        yield Instruction("RD_MAC")
 
 
 def upload(unit: AimSpec, share: Share, organisation: Organisation) -> NDArray[np.int64]:

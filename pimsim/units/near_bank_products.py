@@ -248,7 +248,7 @@ def checked_sum(unit: NearBankSpec, item: Reduce, device: DeviceSpec, batch: int
     organisation = resolve_organisation(device.dram)
     banks, per_burst = unit.banks_per_unit(organisation), unit.elements_per_burst(item.activation_bits, organisation)
     shape = sum_shape(item, batch, per_burst, unit.units_per_channel * device.dram.channels)
-    if (shape.deep // banks + 2) * shape.outputs > organisation.rows * organisation.columns:
+    if shape.deep * shape.outputs // banks + shape.outputs + 2 * organisation.columns > organisation.rows * organisation.columns:
         raise ConfigError(f"kernel reduce: {item.elements_in * batch} elements do not fit the {organisation.rows} rows of each bank")
     return shape
 

@@ -112,7 +112,7 @@ def sum_values(
     wide = np.pad(wide, ((0, 0), (0, 0), (0, work.pieces * dim - wide.shape[2])))
     cut = wide.reshape(batch, rows, work.pieces, dim).transpose(0, 2, 1, 3).reshape(-1, dim)
     indices = np.arange(work.sums * rows).reshape(work.sums, rows)
-    found = without_copies(unit).compute(work.gather, cut, indices, None, unit.reducers(work.gather, device))
+    found = without_copies(unit).compute(work.gather, cut, indices, np.ones(indices.shape, np.float32), unit.reducers(work.gather, device))
     sides = found.reshape(batch, work.pieces * dim)[:, : work.fold * outputs].reshape(batch, work.fold, outputs)
     total: NDArray[np.float32] = sides[:, 0]
     for side in range(1, work.fold):

@@ -173,6 +173,12 @@ def test_end_to_end_adds_reading_back_and_the_hosts_sums() -> None:
         assert whole.energy_pj["host_compute"] > tree.energy_pj.get("host_compute", 0) - 1e-9 and "host_compute" not in alone.energy_pj
 
 
+def test_writes_to_several_rows_of_a_bank_are_served_without_refresh() -> None:
+    """Matrices of many samples cross rows of the banks; what comes after drains the writes."""
+    counts = run(gram(34, 93, 32), 64, dram__channels=16, dram__controller__refresh="off").commands
+    assert counts["WR"] > 34 * 12 * 4
+
+
 def test_refusals() -> None:
     with pytest.raises(ConfigError, match="20000 products of 512 x 512 and 512 x 512 do not fit the 32768 rows"):
         run(gram(512, 512), 20_000, dram__channels=1)
