@@ -10,6 +10,7 @@ Not modelled: where in a period a refresh falls.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -191,6 +192,11 @@ class Aim(Analytic):
             limit=self._limit(table, cycles, counts),
             limits=LIMITS,
         )
+
+    def product(self, item: Product, table: DeviceTable, batch: int) -> Costs:
+        cost = aim_products.product(self, item, table, batch, np.floor(table["refi"] / 2))
+        scale = cost.external_bytes / (table["burst_bytes"] * aim_products.channel_bursts(cost.commands))
+        return replace(cost, commands={name: value * scale for name, value in cost.commands.items()})
 
     def kernel(self, item: AnyPrimitive, table: DeviceTable, batch: int, trace: Trace | None, end_to_end: bool) -> Costs:
         channels, in_banks = table["channels"], 0

@@ -5,6 +5,7 @@ A refresh within the program opens the row of the banks again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,11 @@ def product(own: Aim, item: Product, table: DeviceTable, batch: int, begin: Arra
         limit=np.where(before > cycles - before, 3, own._limit(table, cycles, counts)),
         limits=(*LIMITS, "writes of an operand to the banks"),
     )
+
+
+def channel_bursts(commands: Mapping[str, Array]) -> Array:
+    """Bursts over the interface of one channel, from its commands."""
+    return np.asarray(sum(commands[name] for name in ("WR", "WRGB", "WRMAC16", "WRA16", "RDMAC16", "RDAF16")), float)
 
 
 def _refreshes(table: DeviceTable, clocks: Array) -> Array:

@@ -15,7 +15,7 @@ from pimsim.analytic.trace import Trace
 from pimsim.analytic.unit import Analytic
 from pimsim.discovery import implementation
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Gather, IndexSource, Input, MatMul, Primitive, Workload
+from pimsim.graph import AnyPrimitive, Gather, IndexSource, Input, MatMul, Primitive, Product, Workload
 from pimsim.mapping.indices import draw_indices
 from pimsim.spec.device import DeviceSpec
 from pimsim.units import host as host_unit
@@ -76,9 +76,11 @@ class Estimator:
         kinds = np.array([device.unit.kind if device.unit is not None else "" for device in specs])
         self.kinds = [self._group(kind, kinds == kind) for kind in np.unique(kinds)]
         matmul = np.array([device.unit is not None and device.mapping.matmul == "pim" for device in specs])
+        product = np.array([device.unit is not None and device.mapping.interaction == "pim" for device in specs])
         gather = np.array([device.unit is not None and device.mapping.embedding == "pim" for device in specs])
         self.on_host = {name: ~mask for name, mask in (("matmul", matmul), ("gather", gather))}
         self.groups = {"matmul": self._split(kinds, matmul, own=True), "gather": self._split(kinds, gather, own=False)}
+        self.groups["product"] = self._split(kinds, product, own=True)
 
     def _reached(self, own: bool) -> DeviceTable:
         """The devices as operators of their hosts find them."""
@@ -122,6 +124,13 @@ class Estimator:
                 [
                     (i, unit_of(kind).matmul(item, part, batch) if kind else host.operator(item, part, batch, resident[i]))
                     for kind, i, part in self.groups["matmul"]
+                ]
+            )
+        if isinstance(item, Product):
+            return self._merged(
+                [
+                    (i, unit_of(kind).product(item, part, batch) if kind else host.operator(item, part, batch, resident[i]))
+                    for kind, i, part in self.groups["product"]
                 ]
             )
         return host.operator(item, self.by_host[True], batch, resident)

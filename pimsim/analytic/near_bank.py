@@ -219,6 +219,9 @@ class NearBank(Analytic):
             total = added(total, {part: value * channels for part, value in back.energy_pj.items()}, host.energy_pj)
         return Costs("pim", time, total, moved * channels, counts, self._limit(item, table, shares, clocks), LIMITS)
 
+    def product(self, item: Product, table: DeviceTable, batch: int) -> Costs:
+        return near_bank_products.in_a_model(self, item, table, batch)
+
     def gather(self, item: Gather, table: DeviceTable, batch: int, trace: Trace) -> Costs:
         return self._gather(item, table, trace, True)
 

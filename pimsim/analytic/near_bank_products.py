@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,15 @@ def product(own: NearBank, item: Product, table: DeviceTable, batch: int, end_to
     counts = {"ACT": counts["ACT"] + opened, "RD": counts["RD"], "WR": counts["WR"] + written}
     columns = passes * inputs * of["outputs"] * own._gap(table, item.activation_bits)
     return Costs("pim", time, energy, moved * scale, counts, np.where(columns * 2 > inside, 0, 1), LIMITS)
+
+
+def in_a_model(own: NearBank, item: Product, table: DeviceTable, batch: int) -> Costs:
+    """As `NearBankSpec.product`, on many devices: the kernel end to end, commands over all channels."""
+    cost = product(own, item, table, batch, True)
+    units: list[Any] = [device.unit for device in table.devices]
+    shares = [unit_side.share_of(unit, item, batch, device) for unit, device in zip(units, table.devices, strict=True)]
+    scale = np.array([share.together * batch * item.groups / share.items for share in shares])
+    return replace(cost, commands={name: value * scale for name, value in cost.commands.items()})
 
 
 def _passes(own: NearBank, item: Product, table: DeviceTable, shares: list[Any]) -> tuple[Array, dict[Any, Array]]:

@@ -6,7 +6,7 @@ from pimsim.analytic.cost import Costs
 from pimsim.analytic.table import DeviceTable
 from pimsim.analytic.trace import Trace
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Gather, MatMul
+from pimsim.graph import AnyPrimitive, Gather, MatMul, Product
 
 
 class Analytic:
@@ -19,6 +19,14 @@ class Analytic:
             ConfigError: these units do not multiply matrices.
         """
         raise ConfigError("mapping.matmul: 'pim': these units do not multiply matrices (allowed: host)")
+
+    def product(self, item: Product, table: DeviceTable, batch: int) -> Costs:
+        """As `UnitSpec.product`, on many devices.
+
+        Raises:
+            ConfigError: these units do not multiply activations.
+        """
+        raise ConfigError("mapping.interaction: 'pim': these units do not multiply activations (allowed: host)")
 
     def gather(self, item: Gather, table: DeviceTable, batch: int, trace: Trace) -> Costs:
         """As `UnitSpec.gather`, on many devices.

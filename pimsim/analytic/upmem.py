@@ -201,6 +201,9 @@ class Upmem(Analytic):
     def matmul(self, item: MatMul, table: DeviceTable, batch: int) -> Costs:
         return self._columns(table, [(self._matvec(item, device, batch), device) for device in table.devices], True)
 
+    def product(self, item: Product, table: DeviceTable, batch: int) -> Costs:
+        return self._columns(table, [(self._product(item, device, batch), device) for device in table.devices], True)
+
     def gather(self, item: Gather, table: DeviceTable, batch: int, trace: Trace) -> Costs:
         return self._columns(table, [(self._gather(item, device, trace), device) for device in table.devices], True)
 

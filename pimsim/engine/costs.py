@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pimsim.dram.standard import resolve_organisation
 from pimsim.errors import ConfigError
-from pimsim.graph import Gather, Input, MatMul, Primitive, Workload
+from pimsim.graph import Gather, Input, MatMul, Primitive, Product, Workload
 from pimsim.mapping.indices import draw_indices
 from pimsim.mapping.placement import place
 from pimsim.spec.device import DeviceSpec
@@ -55,6 +55,8 @@ class CostCache:
             return self._gather(item, workload, device, batch)
         if isinstance(item, MatMul) and device.unit is not None and on_pim(item, device):
             return device.unit.matmul(item, device, batch)
+        if isinstance(item, Product) and device.unit is not None and on_pim(item, device):
+            return device.unit.product(item, device, batch)
         return host.operator(item, host.reached_by_host(device, own=True), batch, resident)
 
     def _gather(self, item: Gather, workload: Workload, device: DeviceSpec, batch: int) -> OperatorCost:
@@ -89,6 +91,8 @@ def on_pim(item: Primitive, device: DeviceSpec) -> bool:
     """True when the mapping gives this operator to the units beside the memory."""
     if isinstance(item, Gather):
         return device.mapping.embedding == "pim"
+    if isinstance(item, Product):
+        return device.mapping.interaction == "pim"
     return isinstance(item, MatMul) and device.mapping.matmul == "pim"
 
 

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pimsim.engine.costs import on_pim
-from pimsim.graph import AnyPrimitive, Gather, MatMul, Move, Workload
+from pimsim.graph import AnyPrimitive, Gather, MatMul, Move, Product, Workload
 from pimsim.spec.device import DeviceSpec
 from pimsim.spec.link import LinkSpec
 from pimsim.units.cost import HOST, LINK, MEMORY, RECEIVE, SEND, KernelRun, OperatorCost, add_up
@@ -106,7 +106,7 @@ def end_to_end(run: KernelRun, item: AnyPrimitive, device: DeviceSpec, batch: in
     """A kernel alone with its operands sent (those that do not lie in the banks) and its results received over the link."""
     if device.link is None:
         return run
-    sent = item.input_bytes * batch if isinstance(item, Gather | MatMul) else 0
+    sent = item.input_bytes * batch if isinstance(item, Gather | MatMul | Product) else 0
     ways = [transfer(device.link, sent, SEND)] if sent else []
     ways.append(transfer(device.link, item.output_bytes * batch, RECEIVE))
     added = -(-sum(way.latency_ps for way in ways) // tck_ps)

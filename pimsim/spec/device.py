@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pimsim.graph import AnyPrimitive, Gather, MatMul
+    from pimsim.graph import AnyPrimitive, Gather, MatMul, Product
     from pimsim.mapping.placement import Coordinates
     from pimsim.units.cost import KernelRun, LookUps, OperatorCost
 
@@ -60,6 +60,14 @@ class UnitSpec(Sourced, ABC):
         """
         raise ConfigError(f"mapping.matmul: 'pim': units of kind {self.kind} do not multiply matrices (allowed: host)")
 
+    def product(self, item: Product, device: DeviceSpec, batch: int) -> OperatorCost:
+        """Cost of a product of two activations, within a model: operands brought to the units, results read back.
+
+        Raises:
+            ConfigError: these units do not multiply activations.
+        """
+        raise ConfigError(f"mapping.interaction: 'pim': units of kind {self.kind} do not multiply activations (allowed: host)")
+
     def gather(self, item: Gather, device: DeviceSpec, batch: int, where: Coordinates, bag: NDArray[np.int64]) -> OperatorCost:
         """Cost of an embedding gather-and-reduce, within a model; `bag` numbers the (sample, table) of each look-up, both (n,).
 
@@ -91,7 +99,9 @@ class UnitSpec(Sourced, ABC):
         Args:
             item: `MatMul`: operands are weights (out, in) and vectors (batch, in), result (batch, out). `Elementwise`: one array an
                 operand. `Gather`: for one table, rows (rows, dim), indices (batch, pooling) and optionally weights of the look-ups
-                (batch, pooling), result (batch, dim).
+                (batch, pooling), result (batch, dim). `Product`: vectors (batch, m, k) and (batch, n, k), or the first alone for its Gram
+                matrix; result (batch, m, n), or (batch, pairs) row by row for a strict lower triangle. `Reduce`: vectors (batch, k,
+                outputs), result (batch, outputs).
             *operands: The values; rounded to the unit's formats first.
 
         Raises:
@@ -149,6 +159,8 @@ class MappingSpec(Spec):
     """Who gathers and reduces embeddings."""
     matmul: Literal["pim", "host"] = "host"
     """Who multiplies stationary weights."""
+    interaction: Literal["pim", "host"] = "host"
+    """Who multiplies two activations (dot-product interaction, attention)."""
 
 
 class DeviceSpec(Spec):
@@ -215,7 +227,7 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
                 sources[field] = "override"
     where = str(path) if not overrides else f"{path} with {', '.join(f'{k}={v}' for k, v in overrides.items())}"
     device = validate(DeviceSpec, tree, where)
-    if device.unit is None and "pim" in (device.mapping.embedding, device.mapping.matmul):
+    if device.unit is None and "pim" in (device.mapping.embedding, device.mapping.matmul, device.mapping.interaction):
         raise ConfigError(f"{where}: mapping: 'pim' needs a `unit` section")
     if device.interconnect is not None and (device.unit is None or not device.unit.ON_DIE_NETWORK):
         kind = "none" if device.unit is None else device.unit.kind

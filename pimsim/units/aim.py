@@ -172,6 +172,10 @@ class AimSpec(ScaledLogic, UnitSpec):
             limited_by=self._limit(run, timing),
         )
 
+    def product(self, item: Product, device: DeviceSpec, batch: int) -> OperatorCost:
+        """Products of two activations: one written to the banks, the other to the global buffers, results with RD_MAC."""
+        return aim_products.product_cost(self, item, device, batch)
+
     def split(self, item: MatMul, vectors: int, device: DeviceSpec) -> tuple[int, int]:
         """How many channels work on one vector together, and how many vectors each of them sees: the fewest groups, then fewest copies."""
         channels = device.dram.channels

@@ -26,7 +26,7 @@ from pimsim.errors import ConfigError
 from pimsim.graph import Product, Reduce
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.aim_timing import Instruction, issue_program
-from pimsim.units.cost import add_up
+from pimsim.units.cost import MEMORY, OperatorCost, add_up
 
 if TYPE_CHECKING:
     from pimsim.units.aim import AimSpec
@@ -151,6 +151,22 @@ def multiply(unit: AimSpec, item: Product, device: DeviceSpec, batch: int, begin
     moved = (_bursts(run.counts) + written.counts["WR"]) * organisation.burst_bytes
     limit = "writes of an operand to the banks" if before > run.cycles else unit._limit(run, timing)
     return Multiplied(share, before + run.cycles, counts, energy, moved, limit)
+
+
+def product_cost(unit: AimSpec, item: Product, device: DeviceSpec, batch: int) -> OperatorCost:
+    """Products of a batch within a model."""
+    timing = resolve_timing(device.dram)
+    done = multiply(unit, item, device, batch, timing["nREFI"] // 2)  # on average it starts in the middle of a refresh interval
+    scale = done.share.together * batch * item.groups / done.share.items
+    return OperatorCost(
+        unit="pim",
+        latency_ps=done.clocks * timing["tCK_ps"],
+        resources=(MEMORY,),
+        energy_pj={part: value * scale for part, value in done.energy_pj.items()},
+        external_bytes=int(done.moved * scale),
+        commands={name: int(count * scale) for name, count in done.counts.items()},
+        limited_by=done.limited_by,
+    )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from pimsim.spec.device import DeviceSpec, UnitSpec
 from pimsim.spec.operating import ScaledLogic
 from pimsim.units.cost import MEMORY, KernelRun, LookUps, OperatorCost, add_up
 from pimsim.units.near_bank_gather import Gathered, gather_banks, gather_striped
-from pimsim.units.near_bank_products import product_values, run_product, run_sum, sum_values
+from pimsim.units.near_bank_products import product_cost, product_values, run_product, run_sum, sum_values
 
 if TYPE_CHECKING:
     from pimsim.engine.fenced import AllBankMode, Served
@@ -272,6 +272,10 @@ class NearBankSpec(ScaledLogic, UnitSpec):
             commands={name: int(count * scale) for name, count in run.counts.items()},
             limited_by=self._matvec_limit(item, share, run, device),
         )
+
+    def product(self, item: Product, device: DeviceSpec, batch: int) -> OperatorCost:
+        """Products of two activations: one written to the banks, the other to the registers, results read back and summed by the host."""
+        return product_cost(self, item, device, batch)
 
     def all_bank_mode(self, bits: int, device: DeviceSpec) -> AllBankMode:
         """How this unit's banks are addressed together, columns spaced for elements of `bits` bits."""

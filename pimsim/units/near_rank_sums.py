@@ -56,8 +56,8 @@ def lowered(unit: NearRankSpec, item: AnyPrimitive, device: DeviceSpec, batch: i
         ConfigError: another kernel, or elements of a width that they do not add.
     """
     if not isinstance(item, Reduce):
-        name = "dot: no multipliers for two activations" if isinstance(item, Product) else f"{item.op}: not run"
-        raise ConfigError(f"kernel {name} in units of kind {unit.kind} (allowed: embedding, reduce)")
+        name, why = ("dot", ", for they have no multipliers for two activations") if isinstance(item, Product) else (item.op, "")
+        raise ConfigError(f"kernel {name}: units of kind {unit.kind} do not run it{why} (allowed: embedding, reduce)")
     bits, outputs = item.activation_bits, item.elements_out
     if bits not in FORMATS:
         raise ConfigError(f"kernel reduce: {bits} bits: units of kind {unit.kind} add 8, 16 or 32 bits")

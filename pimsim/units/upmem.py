@@ -269,6 +269,10 @@ class UpmemSpec(DpuSpec):
         """Stationary weights times a batch's vectors: vectors sent, results read back."""
         return self._cost(self._matvec(item, device, batch), device)
 
+    def product(self, item: Product, device: DeviceSpec, batch: int) -> OperatorCost:
+        """Products of two activations: vectors sent, results read back."""
+        return self._cost(self._product(item, device, batch), device)
+
     def gather(self, item: Gather, device: DeviceSpec, batch: int, where: Coordinates, bag: NDArray[np.int64]) -> OperatorCost:
         """Embedding gather-and-reduce: row numbers sent, partial sums read back and added by the host."""
         return self._cost(self._gather(item, device, where, bag), device)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pimsim.api import load_device, run_kernel
+from pimsim.api import load_device, run_kernel, simulate
 from pimsim.errors import ConfigError
-from pimsim.graph import Product, Reduce
+from pimsim.graph import Input, Product, Reduce, Workload
 from pimsim.numerics.formats import round_bf16
 from pimsim.units.aim_products import program, share_of, sums_of
 from pimsim.units.dpu_products import product_work, sum_work
@@ -192,7 +192,7 @@ def test_a_sum_in_a_rank_is_in_order() -> None:
 
 def test_refusals_name_what_the_units_do() -> None:
     for name in NEAR_RANK:
-        with pytest.raises(ConfigError, match=r"kernel dot: no multipliers for two activations .* \(allowed: embedding, reduce\)"):
+        with pytest.raises(ConfigError, match=r"kernel dot: .* no multipliers for two activations \(allowed: embedding, reduce\)"):
             run_kernel(load_device(name), gram(4, 8))
     with pytest.raises(ConfigError, match="kernel reduce: 4 bits"):
         run_kernel(load_device("recnmp"), total(4, 1, 4))
@@ -202,3 +202,26 @@ def test_refusals_name_what_the_units_do() -> None:
         run_kernel(load_device("gddr6_aim", {"dram.channels": 1}), gram(512, 1024), 100_000)
     with pytest.raises(ConfigError, match="kernel reduce: 4 bits: DPUs add"):
         run_kernel(UPMEM, total(4, 1, 4))
+
+
+@pytest.mark.parametrize("name", ["hbm_pim", "gddr6_aim", "upmem"])
+@pytest.mark.parametrize("fidelity", ["event", "analytic"])
+def test_a_model_gives_its_interaction_to_the_units(name: str, fidelity: str) -> None:
+    work = Workload(name="w", operators=(Input(name="x", elements=27 * 64), gram(27, 64).model_copy(update={"inputs": ("x",)})), batch=16)
+    rows = {}
+    for where in ("host", "pim"):
+        device = load_device(name, {"mapping.interaction": where})
+        row = next(row for row in simulate(device, work, fidelity=fidelity).operators if row.name == "p")
+        rows[where] = row
+        assert row.unit == where
+    alone = run_kernel(load_device(name), gram(27, 64), 16, None, True, fidelity)
+    assert rows["pim"].latency_us == pytest.approx(alone.cycles * alone.tck_ps / 1e6, rel=0.2)
+
+
+def test_units_without_multipliers_refuse_a_models_interaction() -> None:
+    work = Workload(name="w", operators=(gram(27, 64),), batch=4)
+    for fidelity in ("event", "analytic"):
+        with pytest.raises(ConfigError, match=r"mapping.interaction: 'pim': .* do not multiply activations \(allowed: host\)"):
+            simulate(load_device("recnmp", {"mapping.interaction": "pim"}), work, fidelity=fidelity)
+    with pytest.raises(ConfigError, match="mapping: 'pim' needs a `unit` section"):
+        load_device("ddr4_3200", {"mapping.interaction": "pim"})
