@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pimsim.analytic.cost import Costs, added
-from pimsim.analytic.memory import Traffic, energy, lookup_clocks, refreshed, stream
+from pimsim.analytic.memory import Traffic, energy, refreshed, stream
 from pimsim.analytic.table import DeviceTable
-from pimsim.analytic.trace import Trace, load_of
+from pimsim.analytic.trace import Trace
+from pimsim.analytic.window import rules, slowest
 from pimsim.graph import Gather, Primitive
 from pimsim.units.host import flops
 
@@ -25,7 +26,7 @@ def operator(item: Primitive, table: DeviceTable, batch: int, resident: NDArray[
 
 def gather(item: Gather, table: DeviceTable, batch: int, trace: Trace) -> Costs:
     """Embedding gather-and-reduce: rows from the last-level cache or from memory, sums on the host."""
-    counted = [trace.counted(device, cached=True)[0] for device in table.devices]
+    counted = [trace.counted(device, cached=True) for device in table.devices]
     found, missed = (np.array([getattr(each, name) for each in counted], float) for name in ("cached_lines", "memory_lines"))
     moved = (item.input_bytes + item.output_bytes) * batch + np.array([each.cached_bytes for each in counted], float)
     miss_ns = table["llc_latency_ns"] + table["memory_path_ns"] + table["unloaded"] * table["tck_ps"] / 1000
@@ -44,15 +45,11 @@ def lookups(table: DeviceTable, trace: Trace, external: bool, policy: str = "", 
         cached: The host's last-level cache serves what it holds.
     """
     counted = [trace.counted(device, policy, cached) for device in table.devices]
-    first = [busiest for busiest, _ in counted]
-    clocks = lookup_clocks(table, load_of(first))
-    other = np.flatnonzero([longest is not busiest for busiest, longest in counted])
-    if len(other):
-        part = table.take(other)
-        clocks[other] = np.maximum(clocks[other], lookup_clocks(part, load_of([counted[at][1] for at in other])))
-    clocks = refreshed(table, clocks)
-    bursts = np.array([each.all_bursts for each in first], float)
-    commands = {"ACT": np.array([each.opened for each in first], float), "RD": bursts}
+    walks = [slowest(rules(device.dram), each.channels) for device, each in zip(table.devices, counted, strict=True)]
+    clocks = refreshed(table, np.array([walk.clocks for walk in walks]))
+    bursts = np.array([each.bursts for each in counted], float)
+    opened = np.array([each.opened * walk.reopened for each, walk in zip(counted, walks, strict=True)])
+    commands = {"ACT": opened, "RD": bursts}
     crossing = bursts if external else np.zeros_like(bursts)
     return Traffic(clocks * table["tck_ps"], crossing * table["burst_bytes"], commands, energy(table, commands, crossing))
 

@@ -21,28 +21,36 @@ from numpy.typing import NDArray
 from pimsim.analytic import near_rank_sums
 from pimsim.analytic.cost import Costs, added
 from pimsim.analytic.host import roofline
-from pimsim.analytic.memory import Load, Stations, lookup_clocks, refreshed
+from pimsim.analytic.memory import refreshed
 from pimsim.analytic.table import DeviceTable
-from pimsim.analytic.trace import DEPTH, Trace, hits, tails
+from pimsim.analytic.trace import Trace, candidates, hits
 from pimsim.analytic.unit import Analytic
+from pimsim.analytic.window import Sample, rules, sample, slowest
 from pimsim.dram.standard import Organisation, resolve_organisation
 from pimsim.graph import AnyPrimitive, Gather
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.near_rank import NearRankSpec, Reads, _parts
 
 Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
 LIMITS = ("row reads of the busiest rank", "instructions", "adders", "partial sums to the buffer chip", "results to the host")
 
 
 @dataclass(frozen=True)
 class Served:
-    """Reads of one rank: how many, `shares`, `opens` and `tails` as in `pimsim.analytic.memory.Load`, and the share of each reducer."""
+    """Reads of one rank: those to walk through, and of all the position of their instructions on the channel's wires and the rank's."""
 
-    reads: int
-    shares: Array
-    opens: Array
-    tails: Array
-    reducers: Array
+    reads: Sample
+    on_channel: IntArray
+    on_rank: IntArray
+
+    def due(self, bits: int, channel_bits: int, rank_bits: int | None) -> IntArray:
+        """(all,) clock at which each instruction has come, over wires that carry so many bits a clock."""
+        due = np.ceil((self.on_channel + 1) * (bits / channel_bits))
+        if rank_bits is not None:
+            each = bits / rank_bits
+            due = np.ceil(np.maximum.accumulate(due - self.on_rank * each) + (self.on_rank + 1) * each)
+        return due.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ class Work:
 
     Attributes:
         sent: Instructions on the busiest channel, and for the busiest rank.
-        ranks: Two ranks that may be the slowest.
+        ranks: Ranks that may be the slowest.
         piece: Bursts of one read (more than one where the data end in the DRAM).
         adder: Bursts that the busiest adder takes, cache hits included, and those of one look-up.
         partial: Bursts of partial sums of the busiest rank, and of its last sum.
@@ -61,7 +69,7 @@ class Work:
     """
 
     sent: tuple[int, int]
-    ranks: tuple[Served, Served]
+    ranks: tuple[Served, ...]
     piece: int
     adder: tuple[int, float]
     partial: tuple[int, int]
@@ -76,7 +84,7 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
     copies, ranks, dims = unit.stripes(device), organisation.ranks, np.array([table.dim for table in item.tables], np.int64)
     reads = unit.arranged(unit._reads(trace.where(device), trace.bag, device), item, device)
     piece = 1 if unit.reads_end_at == "rank" else int(np.gcd.reduce(np.append(reads.bursts, organisation.columns)))
-    _, parts = _parts(reads, piece, organisation)
+    owner, parts = _parts(reads, piece, organisation)
     hit = unit.cached(parts, organisation)
     sums = -(-(-(-dims // copies) * 4) // organisation.burst_bytes)
     reducer = unit.reducer_of(reads, organisation)
@@ -89,7 +97,7 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
     channel = dimms[1] * unit.ranks_per_dimm // ranks
     adders = np.bincount(reducer, reads.bursts)
     elements = float(dims[reads.bag % len(dims)].sum() + (dims[bags[0] % len(dims)].sum() if unit.reads_end_at != "rank" else 0))
-    served, opens = _ranks(parts, hit, organisation, device.dram.controller.read_queue, per)
+    served, opens = _ranks(reads, owner, parts, hit, organisation, device.dram.controller.read_queue)
     return Work(
         sent=(int(np.bincount(reads.rank // ranks).max()), int(np.bincount(reads.rank).max())),
         ranks=served,
@@ -111,28 +119,33 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
     )
 
 
-def _ranks(parts: Reads, hit: NDArray[np.bool_], organisation: Organisation, window: int, per: int) -> tuple[tuple[Served, Served], float]:
-    """Reads of the rank with the most of them and of that whose banks open the most rows; rows opened in all ranks."""
+def _ranks(
+    reads: Reads, owner: IntArray, parts: Reads, hit: NDArray[np.bool_], organisation: Organisation, window: int
+) -> tuple[tuple[Served, ...], float]:
+    """Reads of the ranks that may be the slowest; rows opened in all ranks. `owner` is the look-up of each part."""
     banks = organisation.banks // organisation.ranks
     missed = np.flatnonzero(~hit)
     if not len(missed):
-        none = Served(0, np.zeros(banks), np.zeros(banks), np.full(DEPTH, -1.0), np.ones(per) / per)
-        return (none, none), 0.0
-    rank = parts.rank[missed]
-    number = rank * banks + parts.bank[missed]
-    opens = ~hits(number, parts.row[missed], window * len(np.unique(rank)))
-    busiest, longest = int(np.bincount(rank).argmax()), int(np.bincount(number, opens).argmax()) // banks
+        return (), 0.0
+    found, first, pieces = np.unique(owner[missed], return_index=True, return_counts=True)
+    rank, bank, row = (getattr(parts, name)[missed[first]] for name in ("rank", "bank", "row"))
+    number = rank * banks + bank
+    opens = ~hits(number, row, window * len(np.unique(rank)) if (pieces == 1).all() else 0)
+    on_channel, on_rank = (_position(wires)[found] for wires in (reads.rank // organisation.ranks, reads.rank))
 
     def of(one: int) -> Served:
-        mine = rank == one
-        bank = parts.bank[missed][mine]
-        size = np.bincount(bank, minlength=banks)
-        reducers = np.bincount(bank // (banks // per), minlength=per) / len(bank)
-        opening = np.bincount(bank, opens[mine], banks) / np.maximum(size, 1)
-        return Served(len(bank), size / len(bank), opening, tails(bank, opens[mine]), reducers)
+        mine = np.flatnonzero(rank == one)
+        return Served(sample(bank[mine], row[mine], pieces[mine], opens[mine]), on_channel[mine], on_rank[mine])
 
-    first = of(busiest)
-    return (first, first if longest == busiest else of(longest)), float(opens.sum())
+    return tuple(of(one) for one in candidates(rank, pieces, number, opens, banks)), float(opens.sum())
+
+
+def _position(wires: IntArray) -> IntArray:
+    """How many jobs of the same wires come before each."""
+    order = np.argsort(wires, kind="stable")
+    found = np.empty(len(wires), np.int64)
+    found[order] = np.arange(len(wires)) - np.searchsorted(wires[order], wires[order])
+    return found
 
 
 COUNTED_BY = ("kind", "ranks_per_dimm", "level", "hot_share", "rank_cache_bytes", "rank_cache_ways", "locality_lookups", "table_aware")
@@ -188,10 +201,9 @@ class NearRank(Analytic):
         sent = column("sent", 0) * bits / table.unit("channel_bits_per_clock")
         narrow = np.nan_to_num(bits / table.unit("rank_bits_per_clock"))
         due = np.maximum(sent, column("sent", 1) * narrow + first) + narrow
-        reads = self._read_clocks(table, work)
+        reads = np.array([self._read_clocks(device, each) for device, each in zip(table.devices, work, strict=True)])
         lone = table["unloaded"] + np.array([(each.piece - 1) for each in work]) * table["gap"]
-        read = refreshed(table, np.maximum(reads + first + narrow, (due + lone) * (reads > 0)))
-        read = np.maximum(read, due)
+        read = np.maximum(refreshed(table, np.maximum(reads, (due + lone) * (reads > 0))), due)
         adder = np.nan_to_num(table["burst_bytes"] / table.unit("adder_bytes") * 1e6 / table.unit("adder_clock_mhz") / table["tck_ps"])
         through = np.maximum(read + adder, first + narrow + lone * (reads > 0) + column("adder", 0) * adder)
         partial = column("partial", 0) * beat
@@ -208,18 +220,12 @@ class NearRank(Analytic):
             "own returned": result,
         }
 
-    def _read_clocks(self, table: DeviceTable, work: list[Work]) -> Array:
-        """Clocks of the reads of each device's slowest rank, refresh left out."""
-        piece = np.array([each.piece for each in work], float)
-        inside = np.array([getattr(device.unit, "reads_end_at", "rank") != "rank" for device in table.devices])
-        clocks = np.zeros(len(work))
-        for which in range(2):
-            ranks = [each.ranks[which] for each in work]
-            shares, opens, buses = (_padded([getattr(rank, name) for rank in ranks]) for name in ("shares", "opens", "reducers"))
-            reads = np.array([rank.reads for rank in ranks], float)
-            load = Load(reads, np.ones(len(work)), shares, opens, np.stack([rank.tails for rank in ranks]))
-            clocks = np.maximum(clocks, lookup_clocks(table, load, stations(table, load, buses, piece, inside)))
-        return clocks
+    def _read_clocks(self, device: DeviceSpec, work: Work) -> float:
+        """Clocks from the first instruction to the last read of the slowest rank, refresh left out."""
+        unit: Any = device.unit
+        by = rules(device.dram, unit.reads_end_at, work.piece, alone=True)
+        wires = (unit.instruction_bits, unit.channel_bits_per_clock, unit.rank_bits_per_clock)
+        return slowest(by, [each.reads for each in work.ranks], [each.due(*wires) for each in work.ranks]).clocks
 
     def _energy(self, table: DeviceTable, of: dict[str, Array], end_to_end: bool) -> dict[str, Array]:
         bits, each = table["burst_bytes"] * 8, np.nan_to_num(table.unit("activate_pj"), nan=-1.0)
@@ -232,40 +238,6 @@ class NearRank(Analytic):
             "pim_partial": of["partial"] * bits * table.unit("partial_pj_per_bit"),
             "dram_io": crossing * np.nan_to_num(table["io_pj"]),
         }
-
-
-def stations(table: DeviceTable, load: Load, buses: Array, piece: Array, inside: NDArray[np.bool_]) -> Stations:
-    """The stations of one rank's reads; `inside` where they end at reducers in the DRAM, a whole piece with one command."""
-    miss, gap = load.misses, table["gap"]
-    service = np.where(inside, piece * gap, table["burst"])
-    held = table["rcd"] + np.where(inside, (piece - 1) * gap, 0) + table["rtp"] + table["rp"]
-    row = np.maximum(table["rc"], held)
-    slots = np.where(inside, 1 + 2 * miss, table["row_slots"] * miss + table["column_slots"])
-    alone = np.where(table["dual"] > 0, np.maximum(table["row_slots"] * miss, table["column_slots"]), slots)
-    return Stations(
-        window=table["window"],
-        entries=np.ones(len(table)),
-        bank=load.opens * row[:, None] + (1 - load.opens) * np.where(inside, service, gap)[:, None],
-        row=row,
-        activate=table["activate_rank"] * miss,
-        opening=table["rcd"] * miss,
-        closing=table["rp"] * miss,
-        transfer=np.where(inside, (piece - 1) * gap, 0),
-        burst=service,
-        alone=np.where(inside, service, gap),
-        other=1 / table["groups"],
-        slots=np.where(inside, slots, alone),
-        buses=np.where(inside[:, None], buses, (np.arange(buses.shape[1]) == 0)[None, :]),
-        keeps=np.maximum(table["ras"] - table["rcd"], 0),
-        waited=np.zeros(len(table)),
-    )
-
-
-def _padded(rows: list[Array]) -> Array:
-    wide = np.zeros((len(rows), max(len(row) for row in rows)))
-    for at, row in enumerate(rows):
-        wide[at, : len(row)] = row
-    return wide
 
 
 ANALYTIC = NearRank()

@@ -22,13 +22,14 @@ Array = NDArray[np.float64]
 COMMANDS = (Command.ACT, Command.PRE, Command.RD, Command.WR)
 
 
-_timing = lru_cache(maxsize=1 << 12)(common_timing)
+timing_of = lru_cache(maxsize=1 << 12)(common_timing)
+"""`common_timing`, kept: every closed form of a memory asks for it."""
 
 
 @lru_cache(maxsize=1 << 16)
 def spacings(dram: DramSpec, across: bool = False) -> dict[tuple[Command, Command], int]:
     """Least clocks between two commands of one bank, windows left out; `across` banks: of one rank but different bank groups."""
-    timing = _timing(dram)
+    timing = timing_of(dram)
     found = {(before, after): 1 for before in COMMANDS for after in COMMANDS}
     for constraint in standard_of(dram).constraints:
         if constraint.window > 1 or constraint.sibling or (across and constraint.level not in ("channel", "rank")):
@@ -53,7 +54,7 @@ def memory_facts(dram: DramSpec) -> dict[str, float]:
         `stream`: clocks between bursts of a contiguous stream, `pair`: clocks of two bursts of neighbouring rows that interleave;
         `act_pj`, `rd_pj`, `wr_pj`, `io_pj` (NaN: not modelled).
     """
-    timing, organisation, standard = _timing(dram), resolve_organisation(dram), standard_of(dram)
+    timing, organisation, standard = timing_of(dram), resolve_organisation(dram), standard_of(dram)
     burst = max(timing["nBL"], timing["nCCDS"])
     gap = max(burst, timing["nCCDL"])
     cycles = standard.two_cycle
@@ -186,4 +187,4 @@ class DeviceTable:
 
     def timing(self, name: str) -> Array:
         """A timing value of every device, in clocks."""
-        return self.keep("timing." + name, lambda: np.array([_timing(device.dram)[name] for device in self.devices], float))
+        return self.keep("timing." + name, lambda: np.array([timing_of(device.dram)[name] for device in self.devices], float))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pimsim.analytic.memory import Load
+from pimsim.analytic.window import MOST, Sample, sample
 from pimsim.dram.standard import resolve_organisation
 from pimsim.errors import ConfigError
 from pimsim.graph import Gather, Workload
@@ -19,33 +19,24 @@ from pimsim.units.host import requests
 from pimsim.units.host_cache import caches_rows, row_cache, warm_hits
 
 IntArray = NDArray[np.int64]
-DEPTH = 256
-"""Rows opened behind a look-up in its bank that are followed one by one."""
 
 
 @dataclass(frozen=True)
 class Counted:
-    """Look-ups of all channels and of one that may be the slowest.
+    """Look-ups of all channels.
 
     Attributes:
-        count: Look-ups of that channel.
-        bursts: Bursts of one of them, on average.
-        shares: (banks,) share of each bank in them.
-    XX: Look-ups of all channels.
-        all_bursts: Bursts of all channels.
+        channels: Those of each channel that may be the slowest.
+        opened: Rows that they open, if none is closed under its bursts.
+        bursts: Their bursts.
         cached_bytes: Bytes that the host's last-level cache serves instead.
         cached_lines: Lines that the host fetches from there.
         memory_lines: Lines that it fetches from memory.
     """
 
-    count: int
-    bursts: float
-    shares: NDArray[np.float64]
-    opens: NDArray[np.float64]
-    tails: NDArray[np.float64]
-    lookups: int
+    channels: tuple[Sample, ...]
     opened: int
-    all_bursts: int
+    bursts: int
     cached_bytes: int
     cached_lines: int
     memory_lines: int
@@ -61,18 +52,20 @@ def hits(bank: IntArray, row: IntArray, reach: float) -> NDArray[np.bool_]:
     return hit
 
 
-def tails(bank: IntArray, opens: NDArray[np.bool_], depth: int = DEPTH) -> NDArray[np.float64]:
-    """(depth,) position of the latest look-up with r openings of its bank behind it, r = 0, 1 ...; -1 where there is none."""
-    latest = np.full(depth, -1.0)
-    order = np.argsort(bank, kind="stable")
-    later: IntArray = np.cumsum(opens[order][::-1])[::-1] - opens[order]  # openings behind, later banks included
-    size = np.bincount(bank)
-    ends = np.cumsum(size) - 1
-    behind = np.empty(len(bank), np.int64)
-    behind[order] = later - np.repeat(later[ends[size > 0]], size[size > 0])
-    kept = np.flatnonzero(behind < depth)
-    np.maximum.at(latest, behind[kept], kept.astype(float))
-    return latest
+def candidates(channel: IntArray, bursts: IntArray, banks: IntArray, opens: NDArray[np.bool_], per_channel: int) -> list[int]:
+    """Channels (or ranks) that may be the slowest: the one with the most bursts, that of the bank that opens most rows; all, of few.
+
+    Args:
+        channel: (n,) of each look-up.
+        bursts: (n,) its bursts.
+        banks: (n,) its bank over all channels.
+        opens: (n,) whether it opens a row.
+        per_channel: Banks of a channel.
+    """
+    if len(channel) <= MOST:
+        return [int(each) for each in np.unique(channel)]
+    busiest, longest = int(np.bincount(channel, bursts).argmax()), int(np.bincount(banks, opens).argmax()) // per_channel
+    return [busiest] if longest == busiest else [busiest, longest]
 
 
 @dataclass(frozen=True)
@@ -122,8 +115,8 @@ class Trace:
             self._seen[key] = make()
         return self._seen[key]
 
-    def counted(self, device: DeviceSpec, policy: str = "", cached: bool = False) -> tuple[Counted, Counted]:
-        """Loads on a device's plain memory: of the channel with the most bursts, and of that whose banks open the most rows.
+    def counted(self, device: DeviceSpec, policy: str = "", cached: bool = False) -> Counted:
+        """Loads on a device's plain memory.
 
         Args:
             device: The device.
@@ -132,7 +125,7 @@ class Trace:
         """
         window, cache = device.dram.controller.read_queue, self._cache(device) if cached else None
         key = ("memory", *self.geometry(device, policy), window, cache, device.host.line_bytes if cached else 0)
-        found: tuple[Counted, Counted] = self.once(key, lambda: self._count(device, window, policy, cache is not None))
+        found: Counted = self.once(key, lambda: self._count(device, window, policy, cache is not None))
         return found
 
     def _cache(self, device: DeviceSpec) -> Any:
@@ -154,7 +147,7 @@ class Trace:
         found: NDArray[np.bool_] = self._model[key][self.item.name]
         return found
 
-    def _count(self, device: DeviceSpec, window: int, policy: str, cached: bool) -> tuple[Counted, Counted]:
+    def _count(self, device: DeviceSpec, window: int, policy: str, cached: bool) -> Counted:
         where, organisation = self.where(device, policy), resolve_organisation(device.dram)
         banks, size = organisation.banks, organisation.burst_bytes
         kept = where.bursts
@@ -169,45 +162,15 @@ class Trace:
         }
         missed = kept > 0
         if not missed.any():
-            none = Counted(0, 1.0, np.zeros(banks), np.zeros(banks), np.full(DEPTH, -1.0), 0, 0, 0, **extra)
-            return none, none
+            return Counted((), 0, 0, **extra)
         fields = {name: getattr(where, name)[missed] for name in ("channel", "bank", "row", "column")}
         where = Coordinates(**fields, bursts=kept[missed])
         number, single = where.channel * banks + where.bank, bool((where.bursts == 1).all())
         opens = ~hits(number, where.row, window * device.dram.channels if single else 0)
-        opened = np.bincount(number, opens)
-        busiest, longest = int(np.bincount(where.channel, where.bursts).argmax()), int(opened.argmax()) // banks
-
-        def of(channel: int) -> Counted:
-            mine = np.flatnonzero(where.channel == channel)
-            bank = where.bank[mine]
-            size = np.bincount(bank, minlength=banks)
-            return Counted(
-                count=len(mine),
-                bursts=float(where.bursts[mine].mean()),
-                shares=size / len(mine),
-                opens=np.bincount(bank, opens[mine], banks) / np.maximum(size, 1),
-                tails=tails(bank, opens[mine]),
-                lookups=len(where.bank),
-                opened=int(opens.sum()),
-                all_bursts=int(where.bursts.sum()),
-                **extra,
-            )
-
-        first = of(busiest)
-        return first, first if longest == busiest else of(longest)
-
-
-def load_of(counted: list[Counted]) -> Load:
-    """Counts of several devices as columns."""
-    widest = max(len(each.shares) for each in counted)
-    shares, opens = np.zeros((len(counted), widest)), np.zeros((len(counted), widest))
-    for number, each in enumerate(counted):
-        shares[number, : len(each.shares)], opens[number, : len(each.opens)] = each.shares, each.opens
-    return Load(
-        count=np.array([each.count for each in counted], float),
-        bursts=np.array([each.bursts for each in counted], float),
-        shares=shares,
-        opens=opens,
-        tails=np.stack([each.tails for each in counted]),
-    )
+        each = [np.flatnonzero(where.channel == one) for one in candidates(where.channel, where.bursts, number, opens, banks)]
+        return Counted(
+            channels=tuple(sample(where.bank[mine], where.row[mine], where.bursts[mine], opens[mine]) for mine in each),
+            opened=int(opens.sum()),
+            bursts=int(where.bursts.sum()),
+            **extra,
+        )

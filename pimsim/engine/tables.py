@@ -77,7 +77,8 @@ def _pairs(standard: Standard, timing: dict[str, int], constraint: Constraint) -
     ]
 
 
-def _bus_constraints(standard: Standard) -> list[tuple[Command, Command, int]]:
+def bus_constraints(standard: Standard) -> list[tuple[Command, Command, int]]:
+    """Clocks between commands on one bus where the first takes more than one."""
     buses = (ROW_COMMANDS, COLUMN_COMMANDS) if standard.dual_bus else (tuple(Command),)
     return [(before, after, clocks) for before, clocks in standard.two_cycle.items() for bus in buses if before in bus for after in bus]
 
@@ -96,7 +97,7 @@ def _rows(standard: Standard, timing: dict[str, int], ranks: int, used: set[Comm
         key = (int(before), scope, int(after), window)
         rows[key] = max(rows.get(key, 0), latency)
 
-    for before, after, clocks in _bus_constraints(standard):
+    for before, after, clocks in bus_constraints(standard):
         add(CHANNEL, before, after, clocks, 1)
     for constraint in standard.constraints:
         scope = SIBLING if constraint.sibling else SCOPES[constraint.level]

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from pimsim.analytic.compare import compare, kendall_tau
-from pimsim.analytic.memory import Load, row_clocks, stream, stream_clocks, throughput
-from pimsim.analytic.memory import stations as stations_of
+from pimsim.analytic.memory import row_clocks, stream, stream_clocks
 from pimsim.analytic.table import DeviceTable
-from pimsim.analytic.trace import hits, tails
+from pimsim.analytic.trace import candidates, hits
 from pimsim.analytic.upmem import Phase, shared
 from pimsim.api import Estimator, estimate, load_device, run_kernel, simulate
 from pimsim.engine.memory import stream as simulated_stream
@@ -54,22 +53,19 @@ def test_streams_beside_the_engine(name: str, refresh: str) -> None:
         assert found.bytes[number] == simulated.bytes and found.commands["RD"][number] == simulated.commands["RD"]
 
 
-def test_throughput_of_a_lone_bank_and_of_a_wide_window() -> None:
-    """All look-ups in one bank: a row cycle each. Over many banks and a window of thousands: the activation window, nFAW / 4."""
-    device = table(dram__controller__refresh="off")
-    lone = Load(np.array([1000.0]), np.ones(1), np.array([[1.0] + [0.0] * 15]), np.ones((1, 16)), np.array([[999.0]]))
-    assert 1 / throughput(lone, stations_of(device, lone))[0] == pytest.approx(74, rel=0.02)
-    wide = table(dram__controller__refresh="off", dram__controller__read_queue=4096)
-    even = Load(np.array([1e5]), np.ones(1), np.full((1, 16), 1 / 16), np.ones((1, 16)), np.array([[1e5]]))
-    assert 1 / throughput(even, stations_of(wide, even))[0] == pytest.approx(34 / 4, rel=0.02)
-
-
 def test_counting_of_traces() -> None:
     bank, row = np.array([0, 1, 0, 0, 1, 0]), np.array([5, 5, 5, 6, 5, 5])
     assert hits(bank, row, 0).tolist() == [False, False, True, False, True, False]
     assert hits(bank, row, 3).tolist() == [False, False, True, False, True, True]  # row 5 of bank 0 is still wanted when row 6 comes
-    latest = tails(bank, ~hits(bank, row, 0), 4)
-    assert latest.tolist() == [5, 3, 2, -1]  # behind look-up 3 its bank opens one row, behind 0 and 2 two
+
+
+def test_channels_that_may_be_the_slowest() -> None:
+    """Few look-ups: every channel. Many: channel 1 has the most bursts, bank 5 (of channel 2, two banks each) opens the most rows."""
+    channel, bursts = np.array([0, 1, 2]), np.ones(3, np.int64)
+    assert candidates(channel, bursts, 2 * channel, np.ones(3, bool), 2) == [0, 1, 2]
+    channel = np.repeat([0, 1, 2], [100, 400, 300])
+    banks = np.where(channel == 2, 5, 2 * channel + np.arange(800) % 2)
+    assert candidates(channel, np.ones(800, np.int64), banks, np.ones(800, bool), 2) == [1, 2]
 
 
 def test_tasklets_by_hand() -> None:
@@ -90,7 +86,9 @@ def test_more_channels_are_never_slower_and_slower_timing_never_faster(name: str
         slower = [load_device(name, {**QUIET, f"dram.timing.{key}": base + more}) for more in (0, 2, 5, 9)]
         assert (np.diff(stream(DeviceTable.of(slower), 1e6).latency_ps) >= 0).all()
         estimated = estimate([gather()], slower, 16).latency_ps[0]
-        assert (np.diff(estimated) >= -1e-9 * estimated[0]).all()
+        assert (np.diff(estimated) >= -0.03 * estimated[0]).all()  # other rows are ready first: a little may be gained, as on the engine
+        much = estimate([gather()], [slower[0], load_device(name, {**QUIET, f"dram.timing.{key}": 3 * base})], 16).latency_ps[0]
+        assert much[1] > 1.05 * much[0]
 
 
 @pytest.mark.parametrize("name", ["hbm_pim", "gddr6_aim"])
@@ -146,7 +144,7 @@ def test_a_small_draw_is_within_bounds() -> None:
     found = compare(64, seed=5)
     figures = found.to_json()
     assert figures["points"] == 64 and {point.operator for point in found.points} == {"matmul", "elementwise", "gather"}
-    assert figures["median_relative_error"] <= 0.03
+    assert figures["median_relative_error"] <= 0.03 and figures["p95_relative_error"] <= 0.1
     assert figures["kendall_tau"] >= 0.95
     assert compare(12, seed=5).points == found.points[:12]
 
