@@ -82,7 +82,7 @@ class AlgorithmSettings(Spec):
     children: PositiveInt = 8
     """Candidates per generation; results depend on it, so it is not the number of workers."""
     polish: NonNegativeInt = 0
-    """Candidates on top, at the end: unseen neighbours of the front, hardware genes first. A polished run is taken further by raising it."""
+    """Candidates on top, at the end: unseen neighbours of the front, hardware genes first. Such a run is taken further by raising it."""
     penalty: Penalty | None = None
     """Tell the algorithm one scalar of loss and complexity instead of the objectives; the front is still that of the objectives."""
 

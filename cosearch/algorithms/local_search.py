@@ -1,4 +1,4 @@
-"""Pareto local search (Paquete, Chiarandini and Stuetzle, 2004): every one-gene neighbour of every front point, until there are no new ones.
+"""Pareto local search (Paquete, Chiarandini and Stuetzle, 2004): every one-gene neighbour of every front point, until none is new.
 
 Genes are taken in the order of `FlatSpace.genes`: those of the hardware first, over all front points, since a neighbour with the same
 network needs a simulation but no new score; whenever the front moves, the search goes on around the new one. Alone it begins with random
@@ -86,6 +86,8 @@ class LocalSearch(Generic[G]):
 class Polished(Generic[G]):
     """Another algorithm for a number of candidates, then local search around the front it leaves, to the last new neighbour."""
 
+    Settings = AlgorithmSettings
+
     def __init__(self, algorithm: Algorithm[G], space: FlatSpace[G], candidates: int, children: int) -> None:
         self.algorithm, self.left, self.children = algorithm, candidates, children
         self.unseen = Unseen(space)
@@ -108,7 +110,7 @@ class Polished(Generic[G]):
             self.algorithm.tell(results)
 
 
-def polished(algorithm: Algorithm[G], space: Any, settings: AlgorithmSettings) -> Algorithm[G] | Polished[G]:
+def polished(algorithm: Algorithm[G], space: Any, settings: AlgorithmSettings) -> Algorithm[G]:
     """The algorithm with the last phase that its settings ask for."""
     return Polished(algorithm, space, settings.candidates, settings.children) if settings.polish else algorithm
 

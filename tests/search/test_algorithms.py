@@ -73,6 +73,18 @@ class TestNSGA3(AlgorithmConformance):
         assert np.allclose(reference_directions(3, 16).sum(axis=1), 1)
 
 
+class TestTPE(AlgorithmConformance):
+    name = "tpe"
+    settings = {"startup": 24}  # noqa: RUF012
+    candidates = 48
+
+
+class TestGP(AlgorithmConformance):
+    name = "gp"
+    settings = {"startup": 12}  # noqa: RUF012
+    candidates = 14
+
+
 class TestLocalSearch(AlgorithmConformance):
     name = "local_search"
     settings = {"population": 8}  # noqa: RUF012
