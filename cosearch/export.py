@@ -134,6 +134,9 @@ def _write_search(run: RunFolder, folder: Path) -> None:
         if source.is_file():
             shutil.copyfile(source, folder / f"search_{field}.yaml")
             tree[field] = f"search_{field}.yaml"
+    if tree["algorithm"]["name"].endswith(".py"):
+        shutil.copyfile(tree["algorithm"]["name"], folder / "search_algorithm.py")
+        tree["algorithm"]["name"] = "search_algorithm.py"
     tree["dataset"] = [run.resolved["dataset"]]
     (folder / "search.yaml").write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

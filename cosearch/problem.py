@@ -8,11 +8,10 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import Field, PositiveInt, SerializeAsAny, field_validator, model_validator
 
-from cosearch.algorithms import AlgorithmSettings
+from cosearch.algorithms import AlgorithmSettings, find_algorithm
 from cosearch.goal import Constraint, Goal
 from cosearch.metrics import METRICS
 from pimsim import configs
-from pimsim.discovery import implementations
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.base import Spec, validate
 
@@ -46,7 +45,7 @@ class Problem(Spec):
     constraints: dict[str, str] = Field(default_factory=dict)
     """Bounds that a candidate must keep to be on the front, each `<= NUMBER` or `>= NUMBER` by metric."""
     algorithm: SerializeAsAny[AlgorithmSettings]
-    """The search algorithm, chosen by `name`, with its settings."""
+    """The search algorithm, chosen by `name` (or by the path of its file), with its settings."""
     batch: PositiveInt = 64
     """Samples in one simulated batch."""
     arrivals: str = "closed"
@@ -67,18 +66,20 @@ class Problem(Spec):
         """The settings class that the section's own `name` asks for."""
         if part != "algorithm" or not isinstance(tree, dict):
             return None
-        found = implementations("cosearch.algorithms", "ALGORITHM").get(str(tree.get("name", "")))
-        return found.Settings if found else None
+        try:
+            return find_algorithm(str(tree.get("name", ""))).Settings
+        except ConfigError:
+            return None
 
     @field_validator("algorithm", mode="before")
     @classmethod
     def _discover_algorithm(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        found = implementations("cosearch.algorithms", "ALGORITHM")
-        if not isinstance(value.get("name"), str) or value["name"] not in found:
-            raise ValueError(f"name: {unknown_name('algorithm', value.get('name'), found)}")
-        return found[value["name"]].Settings.model_validate(value)
+        try:
+            return find_algorithm(str(value.get("name"))).Settings.model_validate(value)
+        except ConfigError as error:
+            raise ValueError(f"name: {error}") from None
 
     @field_validator("dataset", mode="before")
     @classmethod
@@ -141,12 +142,20 @@ def load_problem(name_or_path: str | Path, overrides: dict[str, Any] | None = No
             tree["hardware"][gene] = value
         else:
             configs.set_dotted(tree, key, value)
+    _locate_algorithm(tree.get("algorithm"), path.parent)
     problem = validate(Problem, tree, str(path))
     for field in ("space", "device"):  # a path stands relative to the search file
         beside = path.parent / getattr(problem, field)
         if beside.suffix in {".yaml", ".yml"} and beside.is_file():
             problem = problem.model_copy(update={field: str(beside)})
     return problem
+
+
+def _locate_algorithm(section: Any, folder: Path) -> None:
+    """Makes the path of an algorithm's file absolute: it stands relative to the search file, else to the working directory."""
+    name = section.get("name") if isinstance(section, dict) else None
+    if isinstance(name, str) and name.endswith(".py"):
+        section["name"] = str(((folder / name) if (folder / name).is_file() else Path(name)).resolve())
 
 
 def section_settings(model: type[Spec], problem: Problem, section: str, where: str = "search") -> Any:

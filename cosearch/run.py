@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosearch.algorithms import find_algorithm
 from cosearch.algorithms.local_search import polished
 from cosearch.candidate import HardwareSpace, JointSpace
 from cosearch.evaluator import TRACE, CandidateEvaluator, write_trace
@@ -22,7 +24,6 @@ from cosearch.report.page import write_report
 from cosearch.runfolder import RunFolder
 from cosearch.steps import Steps
 from cosearch.store import Trial, TrialStore
-from pimsim.discovery import implementation
 from pimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
     space = load_space(problem.space)
     hardware = HardwareSpace(problem.device, problem.hardware, problem.goal.needed)
     dataset = choose_dataset(problem, progress)
-    run = RunFolder(folder, problem, _resolved(dataset, space, hardware))
+    run = RunFolder(folder, problem, _resolved(dataset, space, hardware, problem.algorithm.name))
     with run.claimed(argv):
         train(run, space, dataset, progress)
         write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
@@ -136,11 +137,12 @@ def choose_dataset(problem: Problem, progress: Progress) -> Dataset:
     return dataset
 
 
-def _resolved(dataset: Dataset, space: Any, hardware: HardwareSpace) -> dict[str, Any]:
+def _resolved(dataset: Dataset, space: Any, hardware: HardwareSpace, algorithm: str) -> dict[str, Any]:
     """What the names of the search file mean here and now."""
     from pimsim.api import load_device
 
-    return {
+    own = {"algorithm_digest": hashlib.sha256(Path(algorithm).read_bytes()).hexdigest()[:16]} if algorithm.endswith(".py") else {}
+    return own | {
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
         "space_digest": space.digest(),
@@ -159,7 +161,7 @@ def train(run: RunFolder, space: Any, dataset: Dataset, progress: Progress) -> N
 
 def _search(run: RunFolder, space: JointSpace, budget: Budget, interrupt: Interrupt, progress: Progress) -> list[Trial]:
     problem = run.problem
-    kind = implementation("cosearch.algorithms", "ALGORITHM", "algorithm", problem.algorithm.name)
+    kind = find_algorithm(problem.algorithm.name)
     total = budget.candidates or problem.algorithm.total
     deadline = Deadline(budget.minutes)
     evaluator = functools.partial(CandidateEvaluator, problem, run.path, run.resolved["dataset"])

@@ -1,4 +1,4 @@
-"""Search algorithms, one a file; the file's name is what a search file says under `algorithm.name`.
+"""Search algorithms, one a file; the file's name is what a search file says under `algorithm.name`, or the path of a file elsewhere.
 
 An algorithm is a class with a nested `Settings` model and two methods, found through the module's attribute `ALGORITHM`:
 
@@ -15,16 +15,33 @@ generation has depends on the settings alone, never on the number of workers, an
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from cosearch.goal import Penalty, Result
+from pimsim.discovery import implementation
+from pimsim.errors import ConfigError
 from pimsim.spec.base import Spec
 
-__all__ = ["Algorithm", "AlgorithmSettings", "FlatSpace", "GenomeSpace", "Penalty", "Result", "Unseen", "split", "trial_rng"]
+__all__ = [
+    "Algorithm",
+    "AlgorithmSettings",
+    "FlatSpace",
+    "GenomeSpace",
+    "Penalty",
+    "Result",
+    "Unseen",
+    "find_algorithm",
+    "split",
+    "trial_rng",
+]
 
 G = TypeVar("G")
 
@@ -76,7 +93,7 @@ class AlgorithmSettings(Spec):
     """What every algorithm is told."""
 
     name: str
-    """File name in `cosearch/algorithms/`."""
+    """File name in `cosearch/algorithms/`, entry point, or path of a Python file."""
     candidates: PositiveInt = 128
     """Candidates to evaluate; a run can be taken further by raising it."""
     children: PositiveInt = 8
@@ -90,6 +107,33 @@ class AlgorithmSettings(Spec):
     def total(self) -> int:
         """All candidates, polishing included."""
         return self.candidates + self.polish
+
+
+def find_algorithm(name: str) -> Any:
+    """The algorithm that `algorithm.name` asks for: shipped, of an entry point `cosearch.algorithms`, or the path of a Python file.
+
+    Raises:
+        ConfigError: an unknown name, or a file that cannot be loaded or defines no `ALGORITHM`.
+    """
+    return _from_file(Path(name)) if name.endswith(".py") else implementation("cosearch.algorithms", "ALGORITHM", "algorithm", name)
+
+
+@cache
+def _from_file(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"cosearch_algorithm_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"algorithm file {path}: not found")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        sys.modules[module.__name__] = module
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"algorithm file {path}: {type(error).__name__}: {error}".splitlines()[0]) from None
+    kind = getattr(module, "ALGORITHM", None)
+    settings = getattr(kind, "Settings", None)
+    if not (isinstance(settings, type) and issubclass(settings, AlgorithmSettings)):
+        raise ConfigError(f"algorithm file {path}: needs ALGORITHM = a class whose nested Settings derives from AlgorithmSettings")
+    return kind
 
 
 def trial_rng(seed: int, index: int) -> np.random.Generator:

@@ -121,7 +121,7 @@ class TPE(Generic[G]):
 def in_order(choices: Sequence[Any]) -> bool:
     """True for three or more numbers that rise or fall."""
     numbers = len(choices) > 2 and all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in choices)
-    return numbers and (np.diff(choices) > 0).all() | (np.diff(choices) < 0).all()
+    return numbers and bool((np.diff(choices) > 0).all() or (np.diff(choices) < 0).all())
 
 
 ALGORITHM = TPE

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from cosearch.algorithms import AlgorithmSettings, Result
+from cosearch.algorithms import AlgorithmSettings, Result, find_algorithm
 from cosearch.pareto import front_indices
-from pimsim.discovery import implementation
 
 Genome = tuple[int, ...]
 
@@ -85,7 +84,7 @@ class AlgorithmConformance:
 
     def make(self, space: TabulatedSpace, seed: int = 3) -> Any:
         """A fresh instance with small settings."""
-        kind = implementation("cosearch.algorithms", "ALGORITHM", "algorithm", self.name)
+        kind = find_algorithm(self.name)
         return kind(space, kind.Settings(name=self.name, **self.settings), seed)
 
     def drive(self, algorithm: Any, space: TabulatedSpace, candidates: int, fail: int = 0, **told: Any) -> list[Genome]:
@@ -105,7 +104,7 @@ class AlgorithmConformance:
 
     def test_settings_model_is_complete(self) -> None:
         """The settings model is an AlgorithmSettings that can be built from its defaults."""
-        kind = implementation("cosearch.algorithms", "ALGORITHM", "algorithm", self.name)
+        kind = find_algorithm(self.name)
         assert isinstance(kind.Settings(name=self.name), AlgorithmSettings)
 
     def test_same_seed_asks_the_same(self) -> None:
