@@ -22,6 +22,9 @@ def data(
     history: Annotated[
         int | None, typer.Option("--history", min=1, help="Trace the last K items of each user instead, in order of time (movielens).")
     ] = None,
+    shortest: Annotated[
+        int | None, typer.Option("--shortest", min=1, help="Also take users with fewer items, this many at least (with --history).")
+    ] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw the trace's hit rate against cache size to FILE.svg.")] = None,
     row_bytes: Annotated[int, typer.Option("--row-bytes", min=1, help="Bytes of an embedding row, for --plot.")] = 64,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the trace's first sample.")] = 0,
@@ -43,7 +46,7 @@ def data(
     if trace is not None or plot is not None:
         from workloads.indices import save_npz
 
-        rows = _look_ups(dataset, folder, source, samples, history, seed)
+        rows = _look_ups(dataset, folder, source, samples, history, shortest, seed)
         if trace is not None:
             save_npz(trace, rows)
             say(f"{trace}: {len(rows)} tables, {len(next(iter(rows.values()))):,} samples")
@@ -67,7 +70,9 @@ def _write_fields(target: Path, dataset: str, folder: Path) -> None:
         raise RunError(f"--fields {target}: cannot be written: {error.strerror}") from None
 
 
-def _look_ups(dataset: str, folder: Path, source: Path | None, samples: int, history: int | None, seed: int) -> dict[str, np.ndarray]:
+def _look_ups(
+    dataset: str, folder: Path, source: Path | None, samples: int, history: int | None, shortest: int | None, seed: int
+) -> dict[str, np.ndarray]:
     from workloads.data import Dataset, data_root
     from workloads.data.adapters.base import adapter
     from workloads.indices import trace_from_split, user_histories
@@ -77,7 +82,7 @@ def _look_ups(dataset: str, folder: Path, source: Path | None, samples: int, his
         return trace_from_split(opened.split("train"), opened.schema, samples, seed)
     chosen = adapter(dataset)
     name, user, item, time = chosen.events(source or data_root() / chosen.folder)
-    return {name: user_histories(user, item, time, history, samples, seed)}
+    return {name: user_histories(user, item, time, history, samples, seed, shortest)}
 
 
 def _report(rows: dict[str, np.ndarray], row_bytes: int, plot: Path | None) -> None:

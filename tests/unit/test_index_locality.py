@@ -98,12 +98,17 @@ def test_histories_are_the_users_last_items():
     rng = np.random.default_rng(1)
     user, item, time = rng.integers(0, 9, 300), rng.integers(0, 50, 300), rng.integers(0, 100, 300)
     past: dict[int, list[int]] = {}
-    want = []
+    want, earlier = [], []
     for i in np.lexsort((np.arange(300), time)):
         before = past.setdefault(int(user[i]), [])
+        earlier.append(before[-6:])
         if len(before) >= 6:
             want.append(before[-6:])
         before.append(int(item[i]))
+    shorter = [[-1] * (6 - len(before)) + before for before in earlier if 2 <= len(before)]
+    np.testing.assert_array_equal(user_histories(user, item, time, 6, shortest=2), shorter)
+    with pytest.raises(ConfigError, match="history of 6: shortest 7, allowed 1 to 6"):
+        user_histories(user, item, time, 6, shortest=7)
     found = user_histories(user, item, time, 6)
     np.testing.assert_array_equal(found, want)
     some = user_histories(user, item, time, 6, samples=40, seed=3)
