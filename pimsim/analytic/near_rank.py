@@ -5,7 +5,8 @@ Modelling decisions:
       wire, rank, bank, adder and bus; the counts are kept for each trace and geometry.
     * Wires, ranks, adders and buses are a pipeline: the last look-up is through when the slowest of them has served its jobs, plus what
       the later stages need for their last job; a later stage takes no less than its own jobs.
-    * A rank's reads are the look-ups of `pimsim.analytic.memory`, with the reducers' own buses where data end inside the DRAM.
+    * A rank's reads walk through the window of its controller (`pimsim.analytic.window`), none before its instruction has come over the
+      wires, and under the constraints of reducers in the DRAM where data end there.
 
 Not modelled: what `pimsim.units.near_rank` leaves out.
 """

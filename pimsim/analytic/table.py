@@ -47,10 +47,9 @@ def memory_facts(dram: DramSpec) -> dict[str, float]:
 
     Returns:
         Geometry (`channels`, `ranks`, `banks` ... as in `Organisation`); `tck_ps`; `burst`: clocks of the data bus a burst takes; `gap`:
-        clocks between bursts of one bank group; `rcd`, `rp`, `rtp`, `ras`, `rc`; `activate`: clocks between activations of a channel;
-        `row_slots`, `column_slots`: clocks of the command bus for opening and closing a row, and for a column; `dual`: rows and columns
-        have a bus each; `read`: column command to last beat; `unloaded`: latency of a lone read; `refi`, `refresh`: clocks between
-        refreshes and lost with each; `window`: requests that the controller looks at; `switch`: clocks between bursts of two ranks;
+        clocks between bursts of one bank group; `rcd`, `rp`, `ras`; `activate`: clocks between activations of a channel (`activate_rank`:
+        of a rank); `read`: column command to last beat; `unloaded`: latency of a lone read; `refi`, `refresh`: clocks between refreshes
+        and lost with each; `window`: requests that the controller looks at; `switch`: clocks between bursts of two ranks;
         `stream`: clocks between bursts of a contiguous stream, `pair`: clocks of two bursts of neighbouring rows that interleave;
         `act_pj`, `rd_pj`, `wr_pj`, `io_pj` (NaN: not modelled).
     """
@@ -77,14 +76,9 @@ def memory_facts(dram: DramSpec) -> dict[str, float]:
         "gap": gap,
         "rcd": timing["nRCD"],
         "rp": timing["nRP"],
-        "rtp": spacings(dram)[Command.RD, Command.PRE],
         "ras": timing["nRAS"],
-        "rc": max(timing["nRC"], timing["nRAS"] + timing["nRP"]),
         "activate": activate / (1 if spans_ranks else organisation.ranks),
         "activate_rank": activate,
-        "row_slots": cycles.get(Command.ACT, 1) + 1 + bool(standard.act2_within),
-        "column_slots": cycles.get(Command.RD, 1),
-        "dual": standard.dual_bus,
         "read": evaluate(standard.read_latency, timing),
         "unloaded": unloaded,
         "refi": timing["nREFI"],

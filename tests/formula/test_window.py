@@ -8,7 +8,7 @@ import pytest
 from pimsim.analytic.table import memory_facts
 from pimsim.analytic.window import AT_ONCE, MOST, Sample, rules, sample, slowest, walked
 from pimsim.api import load_device
-from pimsim.dram.standard import resolve_organisation
+from pimsim.dram.standard import resolve_organisation, resolve_timing
 from pimsim.engine.dram import replay
 from pimsim.engine.memory import address_stream
 from pimsim.engine.reducers import read_rank
@@ -99,8 +99,7 @@ def test_reads_that_end_at_reducers(level: str) -> None:
 @pytest.mark.parametrize(("key", "more"), [("nRP", 20), ("nRCD", 20), ("nCCDL", 6), ("nFAW", 60), ("nRC", 60)])
 def test_overrides_of_timing_act_by_their_constraints(key: str, more: int) -> None:
     plain, bank = memory("ddr4_3200"), np.arange(200) % 16
-    base = int(memory_facts(plain)["rcd" if key == "nRCD" else "gap" if key == "nCCDL" else "rp" if key == "nRP" else "rc"])
-    slow = memory("ddr4_3200", **{f"timing__{key}": base + more})
+    slow = memory("ddr4_3200", **{f"timing__{key}": resolve_timing(plain)[key] + more})
     of = reads(bank, np.arange(200), 2)
     assert rules(slow).key != rules(plain).key
     assert walked(rules(slow), of).clocks > walked(rules(plain), of).clocks
