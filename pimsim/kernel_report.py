@@ -13,7 +13,7 @@ import numpy as np
 from pimsim.dram.standard import resolve_timing
 from pimsim.engine.link import end_to_end as over_link
 from pimsim.errors import ConfigError, unknown_name
-from pimsim.graph import AnyPrimitive, Elementwise, Gather, IndexSource, Workload
+from pimsim.graph import AnyPrimitive, Elementwise, Gather, IndexSource, Product, Reduce, Workload
 from pimsim.mapping.indices import draw_indices
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.cost import Baseline, KernelRun, LookUps
@@ -37,7 +37,8 @@ class KernelReport:
         simulate_seconds: Time the simulation took, baseline left out.
         fidelity: `event` or `analytic`.
         commands_of: Whose work `commands` counts.
-        host_baseline: A gather by the device's host with its last-level cache in steady state; None for other kernels and in closed form.
+        host_baseline: The same work by the device's host: a gather (with its last-level cache in steady state; None in closed form), a
+            product of two activations, a sum; None for other kernels.
     """
 
     device: str
@@ -134,7 +135,7 @@ def run_kernel(
         limited_by=run.limited_by,
         simulate_seconds=seconds,
         fidelity=fidelity,
-        host_baseline=_host_baseline(device, item, batch, indices, lookups) if fidelity == "event" else None,
+        host_baseline=_host_baseline(device, item, batch, indices, lookups, fidelity),
     )
 
 
@@ -170,14 +171,34 @@ def _name(item: AnyPrimitive) -> str:
 
 
 def _host_baseline(
-    device: DeviceSpec, item: AnyPrimitive, batch: int, indices: IndexSource | None, lookups: LookUps | None
+    device: DeviceSpec, item: AnyPrimitive, batch: int, indices: IndexSource | None, lookups: LookUps | None, fidelity: str
 ) -> Baseline | None:
-    """The look-ups of a gather by the device's host."""
-    from pimsim.units.host import gather_baseline
+    """The same work by the device's host: look-ups of a gather at event fidelity, products of two activations and sums at both."""
+    from pimsim.units.host import gather_baseline, reached_by_host
 
-    if not isinstance(item, Gather) or lookups is None:
+    if isinstance(item, Product | Reduce):
+        return _by_host(reached_by_host(device, own=False), item, batch, fidelity)
+    if not isinstance(item, Gather) or lookups is None or fidelity != "event":
         return None
     return gather_baseline(item, device, _alone(item, batch, indices), batch, lookups)
+
+
+def _by_host(device: DeviceSpec, item: Product | Reduce, batch: int, fidelity: str) -> Baseline:
+    """A product or a sum on the host's cores, operands from memory."""
+    from pimsim.analytic import host as closed
+    from pimsim.analytic.memory import stream as closed_stream
+    from pimsim.analytic.table import DeviceTable
+    from pimsim.engine.memory import stream
+    from pimsim.units.host import flops, roofline
+
+    moved, operations = (item.input_bytes + item.output_bytes) * batch, flops(item, batch)
+    if fidelity == "event":
+        time = roofline(device, operations, moved, stream(device.dram, item.input_bytes * batch)).latency_ps
+    else:
+        table = DeviceTable.of([device])
+        time = int(closed.roofline(table, operations, moved, closed_stream(table, float(item.input_bytes * batch))).latency_ps[0])
+    what = "the device's host: operands from memory, its arithmetic or its cache, whichever takes longest"
+    return Baseline(what, -(-time // resolve_timing(device.dram)["tCK_ps"]))
 
 
 def _alone(item: Gather, batch: int, indices: IndexSource | None) -> Workload:

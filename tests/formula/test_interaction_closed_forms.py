@@ -44,6 +44,8 @@ def test_closed_forms_follow_the_event_engine(name: str, kind: str) -> None:
         device = load_device(name, overrides)
         event, closed = (run_kernel(device, item, batch, None, True, fidelity) for fidelity in ("event", "analytic"))
         errors.append(abs(closed.cycles / event.cycles - 1))
+        assert event.host_baseline is not None and closed.host_baseline is not None
+        assert closed.host_baseline.cycles == pytest.approx(event.host_baseline.cycles, rel=0.1)
         assert closed.macs == event.macs and closed.baseline.what == event.baseline.what
         if event.energy_pj["total"] is not None:
             assert closed.energy_pj["total"] == pytest.approx(event.energy_pj["total"], rel=0.25)
