@@ -184,6 +184,11 @@ def test_bags_of_different_sizes_and_weighted_rows() -> None:
         import_module(Dlrm(), Dlrm.example(3))  # as many tables as samples
 
 
+def test_lazy_layers_take_their_sizes_from_the_example() -> None:
+    imported = import_module(nn.Sequential(nn.LazyLinear(7), nn.ReLU(), nn.LazyLinear(1)), torch.randn(BATCH, 12))
+    assert imported.workload.macs == 12 * 7 + 7
+
+
 class Pointwise(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = functional.gelu(x) + 2 * torch.tanh(x) - x.pow(3)

@@ -121,6 +121,8 @@ def export(module: torch.nn.Module, inputs: Any, where: str) -> ExportedProgram:
     try:
         with warnings.catch_warnings(), redirect_stdout(sys.stderr), torch.no_grad():
             warnings.simplefilter("ignore")
+            if any(torch.nn.parameter.is_lazy(each) for each in module.parameters()):
+                module.eval()(*positional, **keywords)  # lazy layers take their sizes from the example
             program = torch.export.export(module.eval(), positional, keywords)
             for _ in range(DECOMPOSITIONS):
                 rules = _missing_rules(program)
