@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from workloads.operators.embedding import Embedding, pooled_rows
-from workloads.operators.torch_training import Noise
+from workloads.operators.torch_training import Noise, look_up
 from workloads.zoo.base import CtrModel
 from workloads.zoo.network import Node
 
@@ -42,7 +42,8 @@ class Look(nn.Module):
         """Pooled vectors (rows, *out_shape) of field-local row numbers (rows, look-ups); -1 is no look-up of a multi-valued field."""
         tables = self.operator.tables
         if len(self.dims) == 1 and all(table.pooling == 1 for table in tables):
-            return functional.embedding(sparse.long() + self.offsets, self.weights[0])
+            rows = sparse.long() + self.offsets
+            return look_up(self.weights[0], rows) if self.training else functional.embedding(rows, self.weights[0])
         rows = torch.where(sparse < 0, -1, sparse.long() + self.offsets)
         pooled = []
         for i, table in enumerate(tables):
