@@ -1,4 +1,4 @@
-"""Numba kernels of the training step: attention with tiny heads, and Adagrad on slices of shared weights.
+"""Numba kernels of the training step: attention with tiny heads, LayerNorm over fields, Adagrad on slices of shared weights.
 
 Eight heads over 16 elements leave two elements a head. As matrix products those are slow, and scores of (rows, heads, fields, fields)
 are large; here a head's scores live in one row buffer and are worked out again for the gradient, as FlashAttention does (Dao et al.,
@@ -6,8 +6,8 @@ NeurIPS 2022).
 
 Modelling decisions:
     * e^x is a polynomial of degree 6, off by at most 1e-6 of the value over the arguments that a softmax sees.
-    * Samples are dealt to `torch.get_num_threads()` threads in contiguous parts; no sum crosses a part, so the number of threads leaves
-      the bits alone.
+    * Samples are dealt to `torch.get_num_threads()` threads in contiguous parts. Only the gradients of LayerNorm's gain and bias are sums
+      over parts: their last bits depend on the number of threads, nothing else does.
 
 Not modelled: dropout, masks, second derivatives.
 """
@@ -30,6 +30,8 @@ from numba import njit  # noqa: E402
 
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": True, "error_model": "numpy"}
 F = np.float32
+COLUMNS = 256
+"""Columns that LayerNorm works on together: with tens of rows they stay in the first-level cache."""
 
 
 @njit(inline="always", **OPTIONS)
@@ -142,24 +144,86 @@ def _attention_backward(qkv, heads, out, shifts, gradient, result, first, last):
 
 
 @njit(**OPTIONS)
+def _norm(x, gain, bias, eps, relu, out, mean, scale, first, last):
+    """Columns first to last of out = gain * (x - mean) * scale + bias, cut at 0 if `relu`; scale is one over the standard deviation."""
+    rows, least = x.shape[0], F(0.0) if relu else F(-3e38)
+    for begin in range(first, last, COLUMNS):
+        end = min(begin + COLUMNS, last)
+        m, s = mean[begin:end], scale[begin:end]
+        m[:] = F(0.0)
+        s[:] = F(0.0)
+        for row in range(rows):
+            part = x[row, begin:end]
+            for i in range(len(part)):
+                m[i] += part[i]
+        for i in range(len(m)):
+            m[i] /= F(rows)
+        for row in range(rows):
+            part = x[row, begin:end]
+            for i in range(len(part)):
+                s[i] += (part[i] - m[i]) * (part[i] - m[i])
+        for i in range(len(s)):
+            s[i] = F(1.0) / np.sqrt(s[i] / F(rows) + eps)
+        for row in range(rows):
+            g, b, part, to = gain[row], bias[row], x[row, begin:end], out[row, begin:end]
+            for i in range(len(part)):
+                to[i] = max((part[i] - m[i]) * s[i] * g + b, least)
+
+
+@njit(**OPTIONS)
+def _norm_backward(x, gain, relu, out, mean, scale, gradient, dx, dgain, dbias, first, last):
+    """Columns first to last of dx, and their sums for gain and bias."""
+    rows = x.shape[0]
+    along, across = np.empty(COLUMNS, F), np.empty(COLUMNS, F)
+    dgain[:] = F(0.0)
+    dbias[:] = F(0.0)
+    for begin in range(first, last, COLUMNS):
+        end = min(begin + COLUMNS, last)
+        m, s = mean[begin:end], scale[begin:end]
+        along[:] = F(0.0)
+        across[:] = F(0.0)
+        for row in range(rows):
+            g, to_gain, to_bias = gain[row], F(0.0), F(0.0)
+            part, made, from_ = x[row, begin:end], out[row, begin:end], gradient[row, begin:end]
+            for i in range(len(part)):
+                d = from_[i] if made[i] > F(0.0) or not relu else F(0.0)
+                unit = (part[i] - m[i]) * s[i]
+                to_gain += d * unit
+                to_bias += d
+                along[i] += d * g * unit
+                across[i] += d * g
+            dgain[row] += to_gain
+            dbias[row] += to_bias
+        for row in range(rows):
+            g, part, made, from_, to = gain[row], x[row, begin:end], out[row, begin:end], gradient[row, begin:end], dx[row, begin:end]
+            for i in range(len(part)):
+                d = from_[i] if made[i] > F(0.0) or not relu else F(0.0)
+                to[i] = s[i] * (d * g - (across[i] + (part[i] - m[i]) * s[i] * along[i]) / F(rows))
+
+
+@njit(**OPTIONS)
 def _adagrad(value, squares, gradient, starts, stops, rate, eps, first, last):
     """Rows first to last of the columns [start, stop), which stand one after the other in the gradient."""
     for row in range(first, last):
         done = 0
         for part in range(len(starts)):
-            shift = starts[part] - done
-            for j in range(done, done + stops[part] - starts[part]):
-                g = gradient[row, j]
-                total = squares[row, shift + j] + g * g
-                squares[row, shift + j] = total
-                value[row, shift + j] -= rate * g / (np.sqrt(total) + eps)
-            done += stops[part] - starts[part]
+            start, stop = starts[part], stops[part]
+            to, sums, from_ = value[row, start:stop], squares[row, start:stop], gradient[row, done : done + stop - start]
+            for j in range(len(from_)):
+                total = sums[j] + from_[j] * from_[j]
+                sums[j] = total
+                to[j] -= rate * from_[j] / (np.sqrt(total) + eps)
+            done += stop - start
+
+
+def _parts(rows: int) -> list[tuple[int, int]]:
+    """Contiguous parts [first, last) of the rows, one a thread."""
+    return list(pairwise(np.linspace(0, rows, max(1, min(torch.get_num_threads(), rows)) + 1).astype(int).tolist()))
 
 
 def _deal(rows: int, call: Callable[[int, int], None]) -> None:
-    """Calls with contiguous parts [first, last) of the rows, one a thread. Threads are new: a fork would lose a pool's."""
-    bounds = np.linspace(0, rows, max(1, min(torch.get_num_threads(), rows)) + 1).astype(int).tolist()
-    parts = list(pairwise(bounds))
+    """Calls with each of the `_parts`, one a thread. Threads are new: a fork would lose a pool's."""
+    parts = _parts(rows)
     others = [threading.Thread(target=call, args=part) for part in parts[1:]]
     for other in others:
         other.start()
@@ -230,3 +294,47 @@ def adagrad(
         _adagrad(*arrays, 0, rows)
     else:
         _deal(rows, lambda first, last: _adagrad(*arrays, first, last))
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, relu: bool) -> torch.Tensor:  # type: ignore[override]
+        x, gain = x.detach().contiguous(), gain.detach().contiguous()
+        flat, out = x.flatten(1), torch.empty_like(x)
+        mean, scale = flat.new_empty(flat.shape[1]), flat.new_empty(flat.shape[1])
+        arrays = flat.numpy(), gain.numpy(), bias.detach().contiguous().numpy(), F(1e-5), relu
+        results = out.flatten(1).numpy(), mean.numpy(), scale.numpy()
+        _deal(flat.shape[1], lambda first, last: _norm(*arrays, *results, first, last))
+        ctx.relu = relu
+        ctx.save_for_backward(x, gain, out, mean, scale)
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        x, gain, out, mean, scale = ctx.saved_tensors
+        dx = torch.empty_like(x)
+        arrays = (x.flatten(1).numpy(), gain.numpy(), ctx.relu, out.flatten(1).numpy(), mean.numpy(), scale.numpy())
+        results = gradient.contiguous().flatten(1).numpy(), dx.flatten(1).numpy()
+        starts = [first for first, _ in _parts(len(mean))]
+        sums = x.new_empty(2, len(starts), len(x))
+        dgain, dbias = sums.numpy()
+
+        def part(first: int, last: int) -> None:
+            place = starts.index(first)
+            _norm_backward(*arrays, *results, dgain[place], dbias[place], first, last)
+
+        _deal(len(mean), part)
+        return dx, sums[0].sum(0), sums[1].sum(0), None
+
+
+def norm(x: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, relu: bool) -> torch.Tensor:
+    """LayerNorm over the first axis, then ReLU where asked, float32 on the CPU.
+
+    Args:
+        x: (fields, ...).
+        gain: (fields,).
+        bias: (fields,).
+        relu: cut at 0.
+    """
+    return _Norm.apply(x, gain, bias, relu)

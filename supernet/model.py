@@ -20,7 +20,7 @@ from supernet.genotype import MERGER_FIELDS, Genotype
 from supernet.space import Space
 from supernet.standalone import FUSED, Model, initialise, parameter_shapes
 
-FUSED["attention"] = kernels.attention
+FUSED |= {"attention": kernels.attention, "norm": kernels.norm}
 
 Schema = dict[str, Any]
 """{"dense": names, "sparse": names, "cardinalities": rows of each table}; see `schema_dict`."""

@@ -13,8 +13,9 @@ input, source i the output of block i; each block makes a dense vector and a set
     logit    = head(concat(dense_last, flattened sparse_last))
 
 Weights are (out, in) as in torch.nn.Linear and carry the names of the matching operator in `workloads.operators`. A projection
-whose weight is absent is skipped: the sizes already match. Inside, fields stand last, (rows, embedding_dim, fields), so that a
-layer over the field axis is an ordinary linear layer. Nothing is written in place, so no output aliases another.
+whose weight is absent is skipped: the sizes already match. Inside, fields stand first, (fields, rows, embedding_dim): a layer over the
+field axis is one matrix product, joined fields are whole blocks of memory, and LayerNorm over fields runs along contiguous values.
+Nothing is written in place, so no output aliases another.
 """
 
 import json
@@ -109,6 +110,26 @@ def linear(weights: dict, name: str, x: torch.Tensor) -> torch.Tensor:
     return x if weight is None else functional.linear(x, weight, weights.get(f"{name}.bias"))
 
 
+def field_linear(weights: dict, name: str, x: torch.Tensor) -> torch.Tensor:
+    """Linear layer over the first axis of (fields, rows, dim); x itself where the projection is skipped."""
+    weight, bias = weights.get(f"{name}.weight"), weights.get(f"{name}.bias")
+    if weight is None:
+        return x
+    flat = x.flatten(1)
+    made = torch.mm(weight, flat) if bias is None else torch.addmm(bias.unsqueeze(1), weight, flat)
+    return made.unflatten(1, x.shape[1:])
+
+
+def field_norm(weights: dict, name: str, x: torch.Tensor, relu: bool = False) -> torch.Tensor:
+    """LayerNorm over the first axis of (fields, rows, dim), if the network has it, then ReLU where asked."""
+    gain, bias = weights.get(f"{name}.norm.weight"), weights.get(f"{name}.norm.bias")
+    if gain is not None and _fusible("norm", x):
+        return FUSED["norm"](x, gain, bias, relu)
+    if gain is not None:
+        x = functional.layer_norm(x.movedim(0, 2), gain.shape, gain, bias).movedim(2, 0)
+    return x.relu() if relu else x
+
+
 def norm(weights: dict, name: str, x: torch.Tensor) -> torch.Tensor:
     """LayerNorm over the true width of the last axis; x itself in a network without LayerNorm."""
     gain = weights.get(f"{name}.norm.weight")
@@ -121,8 +142,8 @@ def _fc(weights, name, dense, fields, left, right):
 
 def _dot_product(weights, name, dense, fields, left, right):
     vector = linear(weights, f"{name}.dense", dense)
-    together = torch.cat([vector.unsqueeze(2), linear(weights, f"{name}.fields", fields)], dim=2)  # (rows, dim, k + 1)
-    gram = torch.bmm(together.transpose(1, 2), together)
+    together = torch.cat([vector.unsqueeze(0), field_linear(weights, f"{name}.fields", fields)]).transpose(0, 1)  # (rows, k + 1, dim)
+    gram = torch.bmm(together, together.transpose(1, 2))
     count = gram.shape[1]
     row, column = torch.tril_indices(count, count, offset=-1, device=gram.device)
     pairs = gram.flatten(1).index_select(1, row * count + column)
@@ -146,7 +167,7 @@ def _same_width(left, right):
 
 
 def _efc(weights, name, fields):
-    return norm(weights, name, linear(weights, name, fields)).relu()
+    return field_norm(weights, name, field_linear(weights, name, fields), relu=True)
 
 
 FUSED: dict = {}
@@ -155,24 +176,25 @@ FUSED: dict = {}
 
 def attention(qkv: torch.Tensor, heads: int) -> torch.Tensor:
     """Self-attention (rows, fields, dim) from queries, keys and values (rows, fields, 3 * dim), each head by head."""
-    if "attention" in FUSED and qkv.device.type == "cpu" and qkv.dtype == torch.float32 and not _traced():
+    if _fusible("attention", qkv):
         return FUSED["attention"](qkv, heads)
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     mixed = torch.softmax(q @ k.transpose(2, 3) / math.sqrt(q.shape[3]), dim=3) @ v
     return mixed.transpose(1, 2).flatten(2)
 
 
-def _traced() -> bool:
-    """True while something looks at every operation: an export, a compiler, a counter of multiply-accumulates."""
-    return torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+def _fusible(name: str, x: torch.Tensor) -> bool:
+    """True when a faster equal may be used: not while something looks at every operation (an export, a compiler, a counter)."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32
+    return name in FUSED and plain and not torch.compiler.is_compiling() and not is_in_torch_dispatch_mode()
 
 
 def _transformer(weights, name, fields):
-    tokens = norm(weights, name, linear(weights, name, fields)).transpose(1, 2)  # (rows, fields, dim)
+    tokens = field_norm(weights, name, field_linear(weights, name, fields)).transpose(0, 1).contiguous()  # (rows, fields, dim)
     mixed = attention(linear(weights, f"{name}.qkv", tokens), math.gcd(HEADS, tokens.shape[2]))
     tokens = _own_norm(weights, f"{name}.attention_norm", tokens + linear(weights, f"{name}.out", mixed))
     inner = linear(weights, f"{name}.inner", tokens).relu()
-    return _own_norm(weights, f"{name}.output_norm", tokens + linear(weights, f"{name}.outer", inner)).transpose(1, 2)
+    return _own_norm(weights, f"{name}.output_norm", tokens + linear(weights, f"{name}.outer", inner)).transpose(0, 1)
 
 
 def _own_norm(weights, name, x):
@@ -193,11 +215,11 @@ def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch
     """The head's input (rows, dense + fields * dim), from dense (rows, count) and embedded (rows, fields, dim)."""
     if dense.shape[1] == 0:
         dense = embedded.new_zeros(embedded.shape[0], 1)  # no dense fields: one pseudo column of zeros
-    vectors, sets = {0: dense}, {0: embedded.transpose(1, 2).contiguous()}
+    vectors, sets = {0: dense}, {0: embedded.transpose(0, 1).contiguous()}
     for number, block in enumerate(genotype["blocks"], start=1):
         base = f"blocks.{number - 1}"
-        x = _joined([vectors[i] for i in block["dense_inputs"]])
-        fields = _joined([sets[i] for i in block["sparse_inputs"]])
+        x = _joined([vectors[i] for i in block["dense_inputs"]], 1)
+        fields = _joined([sets[i] for i in block["sparse_inputs"]], 0)
         left, right = vectors.get(block["dense_left"]), vectors.get(block["dense_right"])
         if op := block["dense_op"]:
             out = vectors[number] = _DENSE_OPERATORS[op][1](weights, f"{base}.{op}", x, fields, left, right)
@@ -205,21 +227,21 @@ def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch
         if op := block["sparse_op"]:
             kept.append(_SPARSE_OPERATORS[op](weights, f"{base}.{op}", fields))
         if block["fm"]:
-            crossed = kept[0].sum(2).square() - kept[0].square().sum(2)
+            crossed = kept[0].sum(0).square() - kept[0].square().sum(0)
             vectors[number] = out + norm(weights, f"{base}.fm", linear(weights, f"{base}.fm.out", crossed))
         if block["interact"]:
             more = norm(weights, f"{base}.interact", linear(weights, f"{base}.interact.out", out))
-            kept.append(more.unflatten(1, (MERGER_FIELDS, -1)).transpose(1, 2))
+            kept.append(more.unflatten(1, (MERGER_FIELDS, -1)).transpose(0, 1))
         if kept:
-            sets[number] = _joined(kept)
+            sets[number] = _joined(kept, 0)
     last = len(genotype["blocks"])
-    return torch.cat([vectors[last], sets[last].transpose(1, 2).flatten(1)], dim=1)
+    return torch.cat([vectors[last], sets[last].transpose(0, 1).flatten(1)], dim=1)
 
 
-def _joined(parts):
+def _joined(parts, axis):
     if not parts:
         return None
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=axis)
 
 
 class Model(nn.Module):
