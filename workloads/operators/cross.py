@@ -81,7 +81,7 @@ class CrossNetwork(Operator):
         x = start
         for i in range(self.layers):
             if self.kind == "matrix":
-                x = start * torch_layers.linear(parameters, f"{i}.", x) + x
+                x = x.addcmul(start, torch_layers.linear(parameters, f"{i}.", x))
             else:
                 x = start * (x @ parameters[f"{i}.weight"].t()) + parameters[f"{i}.bias"] + x
         return x
