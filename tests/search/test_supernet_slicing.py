@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from pimsim.configs import names
 from supernet.genotype import Block, Genotype
 from supernet.model import Supernet, block_operators
 from supernet.space import load_space
-from supernet.standalone import Model, attention, features, parameter_shapes
+from supernet.standalone import Model, attention, features, field_norm, parameter_shapes
 
 SCHEMA = {"dense": ["d0", "d1", "d2"], "sparse": ["a", "b", "c", "d"], "cardinalities": [5, 6, 7, 8]}
 FULL = {"dense_operators": ["fc", "dot_product", "gating", "sum"], "blocks": 3}
@@ -41,10 +42,26 @@ def randomise(supernet, seed=1):
 
 @pytest.mark.parametrize(("name", "overrides", "schema"), CASES)
 def test_slice_equals_extraction(name, overrides, schema):
-    space, rng = load_space(name, overrides), np.random.default_rng(11)
-    supernet = randomise(Supernet(space, schema))
+    compare(load_space(name, overrides), schema, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names("spaces"))
+def test_slice_equals_extraction_for_500_networks_of_every_shipped_space(name):
+    compare(load_space(name), SCHEMA, 500)
+
+
+@pytest.mark.parametrize("name", names("spaces"))
+def test_slice_equals_extraction_in_every_shipped_space(name):
+    dims = {"dense_dims": [8, 16, 48], "sparse_dims": [4, 6, 10]}  # the space's genes at widths that are quick to draw
+    compare(load_space(name, dims), SCHEMA, 20)
+
+
+def compare(space, schema, networks):
+    """Logits of slices of one supernet's weights and of the extracted networks, for drawn genotypes."""
+    supernet, rng = randomise(Supernet(space, schema)), np.random.default_rng(11)
     dense, sparse = batch(schema)
-    for _ in range(60):
+    for _ in range(networks):
         genotype = space.sample(rng)
         model = supernet.extract(genotype)
         canonical = genotype.canonical()
@@ -164,6 +181,22 @@ def test_fused_attention_equals_softmax_and_its_gradient(rows, fields, dim, head
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(fused.grad.double(), exact.grad, rtol=1e-4, atol=1e-4)
     assert type(ours.grad_fn).__name__ == "_AttentionBackward" and type(theirs.grad_fn).__name__ != "_AttentionBackward"
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("shape", [(4, 1, 3), (16, 37, 16), (5, 300, 4)])
+def test_fused_norm_over_fields_equals_torch_and_its_gradient(shape, relu):
+    generator = torch.Generator().manual_seed(shape[0])
+    inputs = [torch.randn(size, generator=generator) * 2 + 1 for size in (shape, shape[0], shape[0])]
+    seed, found = torch.randn(shape, generator=generator), []
+    for dtype in (torch.float32, torch.float64):  # only float32 takes the fused kernel
+        x, gain, bias = leaves = [t.to(dtype, copy=True).requires_grad_() for t in inputs]
+        out = field_norm({"n.norm.weight": gain, "n.norm.bias": bias}, "n", x, relu)
+        out.backward(seed.to(dtype))
+        found.append([out.detach(), *(leaf.grad for leaf in leaves)])
+        assert (type(out.grad_fn).__name__ == "_NormBackward") == (dtype == torch.float32)
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_fused_attention_does_not_depend_on_the_number_of_threads():
