@@ -9,7 +9,7 @@ import numpy as np
 
 from pimsim.analytic.estimate import Estimates, Estimator, estimate
 from pimsim.engine.arrivals import parse_arrivals
-from pimsim.engine.costs import CostCache
+from pimsim.engine.costs import CostCache, check_operators
 from pimsim.engine.link import over_link
 from pimsim.engine.orchestrate import Costs, Stream, serve
 from pimsim.errors import ConfigError, unknown_name
@@ -99,6 +99,7 @@ def simulate_together(
         parse_arrivals(load.arrivals, load.samples, np.random.SeedSequence(seed, spawn_key=(number,))) for number, load in enumerate(loads)
     ]
     check_capacity(device, loads)
+    check_operators(device, [load.workload for load in loads])
     shared = costs or CostCache()
     found = [_costs(beside(device, loads, number), load, fidelity, shared) for number, load in enumerate(loads)]
     alone = len(loads) == 1 and loads[0].arrivals == "closed"  # every batch is like the first

@@ -14,6 +14,7 @@ from pimsim.analytic.table import DeviceTable
 from pimsim.analytic.trace import Trace
 from pimsim.analytic.unit import Analytic
 from pimsim.discovery import implementation
+from pimsim.engine.costs import on_pim
 from pimsim.errors import ConfigError
 from pimsim.graph import AnyPrimitive, Gather, IndexSource, Input, MatMul, Primitive, Product, Workload
 from pimsim.mapping.indices import draw_indices
@@ -75,12 +76,10 @@ class Estimator:
         self.by_host = {own: self._reached(own) for own in (False, True)}
         kinds = np.array([device.unit.kind if device.unit is not None else "" for device in specs])
         self.kinds = [self._group(kind, kinds == kind) for kind in np.unique(kinds)]
-        matmul = np.array([device.unit is not None and device.mapping.matmul == "pim" for device in specs])
-        product = np.array([device.unit is not None and device.mapping.interaction == "pim" for device in specs])
-        gather = np.array([device.unit is not None and device.mapping.embedding == "pim" for device in specs])
-        self.on_host = {name: ~mask for name, mask in (("matmul", matmul), ("gather", gather))}
-        self.groups = {"matmul": self._split(kinds, matmul, own=True), "gather": self._split(kinds, gather, own=False)}
-        self.groups["product"] = self._split(kinds, product, own=True)
+        self.unit_kinds = kinds
+        self.by_name = any(device.mapping.operators for device in specs)
+        self._groups: dict[str, list[Group]] = {}
+        self._pim: dict[str, NDArray[np.bool_]] = {}
 
     def _reached(self, own: bool) -> DeviceTable:
         """The devices as operators of their hosts find them."""
@@ -93,17 +92,35 @@ class Estimator:
         return kind, index, table if mask.all() else table.take(index)
 
     def _split(self, kinds: NDArray[np.str_], pim: NDArray[np.bool_], own: bool) -> list[Group]:
-        """Devices that run an operator on the host (kind ""), and by kind those that run it on their units."""
+        """The devices of the host (kind "") and of each unit kind."""
         by_kind = [self._group(str(kind), pim & (kinds == kind)) for kind in np.unique(kinds[pim])]
         groups = [self._group("", ~pim, self.by_host[own]), *by_kind]
         return [group for group in groups if len(group[1])]
+
+    def _placed(self, item: Gather | MatMul | Product) -> list[Group]:
+        """Devices that run an operator on the host (kind ""), and by kind those that run it on their units."""
+        key = self._key(item)
+        if key not in self._groups:
+            self._groups[key] = self._split(self.unit_kinds, self._on_pim(item), own=not isinstance(item, Gather))
+        return self._groups[key]
+
+    def _on_pim(self, item: Gather | MatMul | Product) -> NDArray[np.bool_]:
+        """(n,) whether each device runs an operator on its units."""
+        key = self._key(item)
+        if key not in self._pim:
+            self._pim[key] = np.array([device.unit is not None and on_pim(item, device) for device in self.table.devices])
+        return self._pim[key]
+
+    def _key(self, item: Gather | MatMul | Product) -> str:
+        """Operators with one key run at the same place on every device."""
+        return f"{item.op}.{item.name}" if self.by_name else item.op
 
     def resident(self, workload: Workload) -> NDArray[np.bool_]:
         """(n,) whether all weights that the host multiplies fit their part of its last-level cache."""
         weights = np.zeros(len(self.table))
         for item in workload.operators:
             if not isinstance(item, Gather):
-                weights += item.weight_bytes * (self.on_host["matmul"] if isinstance(item, MatMul) else 1.0)
+                weights += item.weight_bytes * (~self._on_pim(item) if isinstance(item, MatMul) else 1.0)
         return weights <= np.array([weight_capacity(device, workload) for device in self.table.devices])
 
     def operator(self, item: Primitive, batch: int, resident: NDArray[np.bool_], trace: Trace | None = None) -> Costs:
@@ -116,21 +133,21 @@ class Estimator:
             return self._merged(
                 [
                     (i, unit_of(kind).gather(item, part, batch, trace) if kind else host.gather(item, part, batch, trace))
-                    for kind, i, part in self.groups["gather"]
+                    for kind, i, part in self._placed(item)
                 ]
             )
         if isinstance(item, MatMul):
             return self._merged(
                 [
                     (i, unit_of(kind).matmul(item, part, batch) if kind else host.operator(item, part, batch, resident[i]))
-                    for kind, i, part in self.groups["matmul"]
+                    for kind, i, part in self._placed(item)
                 ]
             )
         if isinstance(item, Product):
             return self._merged(
                 [
                     (i, unit_of(kind).product(item, part, batch) if kind else host.operator(item, part, batch, resident[i]))
-                    for kind, i, part in self.groups["product"]
+                    for kind, i, part in self._placed(item)
                 ]
             )
         return host.operator(item, self.by_host[True], batch, resident)

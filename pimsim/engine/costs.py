@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pimsim.dram.standard import resolve_organisation
-from pimsim.errors import ConfigError
+from pimsim.errors import ConfigError, unknown_name
 from pimsim.graph import Gather, Input, MatMul, Primitive, Product, Workload
 from pimsim.mapping.indices import draw_indices
 from pimsim.mapping.placement import place
@@ -37,14 +37,16 @@ class CostCache:
         device_key = device.digest()
         found: dict[str, OperatorCost] = {}
         for item in workload.operators:
-            trace_key = _look_ups_key(workload, device) if isinstance(item, Gather) else ""
+            own = placed(item, device)
+            own_key = device_key if own is device else own.digest()
+            trace_key = _look_ups_key(workload, own) if isinstance(item, Gather) else ""
             shape = json.dumps(item.model_dump(mode="json", exclude={"name", "inputs"}), sort_keys=True)
-            key = f"{shape}|{device_key}|{batch}|{resident}|{trace_key}"
+            key = f"{shape}|{own_key}|{batch}|{resident}|{trace_key}"
             if key in self._costs:
                 self.hits += 1
             else:
                 self.misses += 1
-                self._costs[key] = self._cost(item, workload, device, batch, resident)
+                self._costs[key] = self._cost(item, workload, own, batch, resident)
             found[item.name] = self._costs[key]
         return found
 
@@ -87,13 +89,37 @@ class CostCache:
         return self._cached[key]
 
 
+PLACED = {Gather: "embedding", MatMul: "matmul", Product: "interaction"}
+"""Operators that units can run, and the key of `mapping` that places all of a kind."""
+
+
 def on_pim(item: Primitive, device: DeviceSpec) -> bool:
     """True when the mapping gives this operator to the units beside the memory."""
-    if isinstance(item, Gather):
-        return device.mapping.embedding == "pim"
-    if isinstance(item, Product):
-        return device.mapping.interaction == "pim"
-    return isinstance(item, MatMul) and device.mapping.matmul == "pim"
+    kind = PLACED.get(type(item))
+    return kind is not None and device.mapping.operators.get(item.name, getattr(device.mapping, kind)) == "pim"
+
+
+def placed(item: Primitive, device: DeviceSpec) -> DeviceSpec:
+    """The device with all operators of this one's kind where this one runs; itself where no operator is placed by name."""
+    if not device.mapping.operators:
+        return device
+    kind = PLACED.get(type(item))
+    side = {kind: "pim" if on_pim(item, device) else "host"} if kind else {}
+    return device.model_copy(update={"mapping": device.mapping.model_copy(update={**side, "operators": {}})})
+
+
+def check_operators(device: DeviceSpec, workloads: Sequence[Workload]) -> None:
+    """Refuses a mapping of operators that no model has, or that only a host runs.
+
+    Raises:
+        ConfigError: with the nearest name.
+    """
+    items = {item.name: item for workload in workloads for item in workload.operators}
+    for name, side in device.mapping.operators.items():
+        if name not in items:
+            raise ConfigError("mapping.operators: " + unknown_name("operator", name, items))
+        if side == "pim" and type(items[name]) not in PLACED:
+            raise ConfigError(f"mapping.operators.{name}: 'pim': operators of kind {items[name].op} run on the host only")
 
 
 def _look_ups_key(workload: Workload, device: DeviceSpec) -> str:

@@ -161,6 +161,8 @@ class MappingSpec(Spec):
     """Who multiplies stationary weights."""
     interaction: Literal["pim", "host"] = "host"
     """Who multiplies two activations (dot-product interaction, attention)."""
+    operators: dict[str, Literal["pim", "host"]] = Field(default_factory=dict)
+    """Single operators of a model, by name, that run elsewhere than their kind."""
 
 
 class DeviceSpec(Spec):
@@ -227,7 +229,8 @@ def load_device(name_or_path: str | Path, overrides: dict[str, Any] | None = Non
                 sources[field] = "override"
     where = str(path) if not overrides else f"{path} with {', '.join(f'{k}={v}' for k, v in overrides.items())}"
     device = validate(DeviceSpec, tree, where)
-    if device.unit is None and "pim" in (device.mapping.embedding, device.mapping.matmul, device.mapping.interaction):
+    mapping = device.mapping
+    if device.unit is None and "pim" in (mapping.embedding, mapping.matmul, mapping.interaction, *mapping.operators.values()):
         raise ConfigError(f"{where}: mapping: 'pim' needs a `unit` section")
     if device.interconnect is not None and (device.unit is None or not device.unit.ON_DIE_NETWORK):
         kind = "none" if device.unit is None else device.unit.kind
