@@ -7,7 +7,7 @@ Modelling decisions:
     * Gathers bank by bank are the look-ups of plain memory and the mode switches between waves of accumulators; striped ones open a row
       a look-up in all units, the next one's while the present one is read.
 
-Not modelled: refreshes that are lost or held up (`refresh_yields`), ranks without work on the same command bus.
+Not modelled: refreshes that are lost or held up before the end (`refresh_yields`), ranks without work on the same command bus.
 """
 
 from __future__ import annotations
@@ -45,12 +45,23 @@ def lost(table: DeviceTable) -> Array:
     return np.where(table["refresh"] > 0, table["rp"] + table["refresh"] - (table["ranks"] - 1) * table["rp"] - table["rp"], 0)
 
 
+def free(table: DeviceTable) -> Array:
+    """Clocks before the end of a program in which a refresh that falls due holds nothing up any more.
+
+    Nothing after the last read; where commands go on while a refresh waits (`refresh_yields`), nothing from the closing of the leave rows
+    on: the banks are opened one after another to be parked, the last one after the reads of the others, and the refresh waits for all.
+    """
+    segments = Segments(table, table["gap"])
+    parked = (table["banks"] - 2) * segments.between + 2 * segments.after[ACT, RD] + 1
+    return np.asarray(table["read"] + 2 + table.unit("refresh_yields") * parked)
+
+
 def refreshed(table: DeviceTable, clocks: Array) -> Array:
     """Clocks with the refreshes that fall into them; ranks on the same command bus take turns, this one first."""
     away = lost(table)
-    early = table["refi"] - np.floor(table["refi"] / (1 + np.nan_to_num(table.unit("idle_ranks"))))
-    count = np.maximum(np.floor((clocks + early - away) / np.maximum(table["refi"] - away, 1)), 0) * (away > 0)
-    return clocks + count * away
+    first = np.floor(table["refi"] / (1 + np.nan_to_num(table.unit("idle_ranks"))))
+    count = np.floor((clocks - free(table) - first) / np.maximum(table["refi"] - away, 1)) + 1
+    return clocks + np.maximum(count, 0) * away
 
 
 def enter(channel: Segments, device: DeviceSpec, instructions: int) -> None:

@@ -1,7 +1,8 @@
 """The requests that drive near-bank units, added up segment by segment for many devices at once.
 
 A segment is a run of equal columns of one bank and row with a fence behind it, as in `pimsim.engine.pim_requests`. Rows are closed as soon
-as nothing up to the fence wants them; the next segment's row opens when only the last request before its fence is left.
+as nothing up to the fence wants them; the next segment's row opens when only the last request before its fence is left, or, for a
+request that has a fence itself, when it is the oldest.
 
 Not modelled: two commands that want the same clock, refresh that closes a row within a segment (`refreshed` adds its time).
 """
@@ -52,19 +53,22 @@ class Segments:
         """Clock of a bank's last command of a kind."""
         return self.last.get((bank, command), self.none)
 
-    def run(self, command: Command, bank: int, row: int, count: int, alone: bool = True) -> None:
-        """`count` columns of a row; `alone` when a fence stands before them, else they go with those before."""
-        first = self.clock + np.where(alone, 1, 0)
+    def run(self, command: Command, bank: int, row: int, count: int, alone: bool = True, fenced: bool = True) -> None:
+        """`count` columns of a row; `alone` when a fence stands before them, else they go with those before; `fenced`: one behind them."""
+        before = self.clock
+        first = before + np.where(alone, 1, 0)
         if self.kind == command:
-            first = np.maximum(first, self.clock + self.gap)
+            first = np.maximum(first, before + self.gap)
         else:
-            first = np.maximum(first, self.clock + self.after[self.kind, command])
+            first = np.maximum(first, before + self.after[self.kind, command])
+        if fenced and count == 1:  # its fence keeps its row closed until it is the oldest request
+            self.openable = np.maximum(self.openable, before + 1)
         if self.rows.get(bank) != row:
             self._open(bank, row)
             first = np.maximum(first, self.at(bank, ACT) + self.after[ACT, command])
         last = first + (count - 1) * self.gap
-        if alone:
-            self.openable = (last - self.gap if count > 1 else self.clock) + 1
+        if fenced:
+            self.openable = (last - self.gap if count > 1 else before) + 1
         self.clock, self.kind = last, command
         self.last[bank, command] = last
         self.counts[command] += count
@@ -89,11 +93,7 @@ class Segments:
 
     def each(self, command: Command, banks: list[int], row: int) -> None:
         """One column of a row in several banks, side by side, a fence behind the last."""
-        head, gap = self.clock, self.gap
-        self.gap = self.table["burst"]
+        gap, self.gap = self.gap, self.table["burst"]
         for number, bank in enumerate(banks):
-            if number == len(banks) - 1:  # its fence keeps its row closed until it is the oldest request
-                head = self.clock
-                self.openable = np.maximum(self.openable, head + 1)
-            self.run(command, bank, row, 1, alone=number == 0)
-        self.gap, self.openable = gap, head + 1
+            self.run(command, bank, row, 1, alone=number == 0, fenced=number == len(banks) - 1)
+        self.gap = gap

@@ -156,3 +156,18 @@ def test_bad_input() -> None:
         Estimator([load_device("ddr4_3200")]).kernel(gather(), 1)
     with pytest.raises(ConfigError, match="units of kind aim do not run it"):
         Estimator([load_device("gddr6_aim")]).kernel(Elementwise(name="e", function="add", operands=2, elements=8), 1)
+
+
+@pytest.mark.parametrize("yields", [True, False])
+def test_near_bank_refreshes_count_until_the_engine_no_longer_waits_for_them(yields: bool) -> None:
+    """A refresh due before, while and after the banks are parked: in the closed form's time where it is in the engine's."""
+    item = Elementwise(name="e", function="add", operands=2, elements=300_000)
+    still = {"dram.channels": 8, "unit.refresh_yields": yields, "dram.controller.refresh": "off"}
+    end = run_kernel(load_device("hbm_pim", still), item).cycles
+    held = []
+    for before in (200, 50, 10):  # two ranks take turns: the first refresh is due at half of nREFI
+        device = load_device("hbm_pim", still | {"dram.controller.refresh": "on", "dram.timing.nREFI": 2 * (end - before)})
+        event, closed = (run_kernel(device, item, fidelity=fidelity).cycles for fidelity in ("event", "analytic"))
+        assert closed == pytest.approx(event, rel=0.01)
+        held.append(event > end + 100)
+    assert held == [True, not yields, False]
