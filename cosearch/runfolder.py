@@ -156,7 +156,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 def software() -> dict[str, Any]:
     """What computed the results: package versions, git commit of a checkout, Python and processor."""
-    names = ("pim-cosearch", "numpy", "numba", "torch", "pydantic", "simpy", "networkx", "optuna", "moocore", "pyarrow")
+    names = ("pim-cosearch", "numpy", "numba", "torch", "pydantic", "simpy", "networkx", "optuna", "moocore", "pymoo", "pyarrow")
     versions = {}
     for name in names:
         try:
