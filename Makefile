@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help quickstart test test-slow lint bench validate clean
+.PHONY: help quickstart test test-slow lint bench accuracy validate clean
 
 help:  ## Explain the recipes
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ lint: $(STAMP)  ## ruff and mypy
 bench: $(STAMP)  ## Speed of our side, as figures
 	$(BIN)/python benchmarks/dram_speed.py
 	$(BIN)/python benchmarks/pim_speed.py
+
+accuracy: $(STAMP)  ## Zoo models on Frappe beside their leaderboard, three seeds (an hour; resumes)
+	$(BIN)/python benchmarks/zoo_accuracy.py --seeds 3
 
 validate: $(STAMP)  ## Published numbers and reference simulators beside ours
 	$(BIN)/pimsim validate
