@@ -7,7 +7,7 @@
 | `sampled` | a training step of NASRec-Full at batch 512 after the warm-up: a path drawn as training draws it, another one every step |
 | `widest` | the same on the warm-up's widest paths: every connection at full width |
 | `train` | a training step of the published Criteo-Full network alone at batch 512 |
-| `evaluate` | that network's logits of 8,192 rows |
+| `evaluate` | that network's logits of 8,192 rows, in the chunks that `evaluate` cuts, and their log loss |
 | `score` | `Scorer.score` of a drawn candidate of `--space` on all validation rows of Frappe, after the first |
 
 The first four have Criteo's shape (13 dense fields, 26 tables of 3,069,296 rows in all, each at most 500,000), uniform indices, random
@@ -80,7 +80,7 @@ def published(options: argparse.Namespace) -> Callable[[], object]:
     data = criteo(512 if options.case == "train" else 8192)
     model = Model(genotype.model_dump(mode="json"), schema_dict(data.schema), torch.Generator().manual_seed(options.seed))
     if options.case == "evaluate":
-        return lambda: final.evaluate(model, data.split("valid"), chunk=8192)
+        return lambda: final.evaluate(model, data.split("valid"))
     model.embedding.weight.requires_grad_(False)
     table = optim.RowSparseTable(model.embedding.weight.data, "adagrad", 0.0)
     states = {name: optim.new_state("adagrad", p.data, count="tensor") for name, p in final._dense(model).items()}

@@ -7,7 +7,6 @@ A score is a function of (supernet, candidate's digest, settings): no order, no 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pimsim.spec.base import Spec
 from supernet.genotype import Genotype
 from supernet.metrics import Score, score_logits
 from supernet.quantise import quantise, quantised
-from supernet.runs import fixed_arithmetic
+from supernet.runs import by_chunks, fixed_arithmetic
 from supernet.standalone import features
 from supernet.training import open_supernet
 from workloads.data import Dataset, Split
@@ -103,16 +102,13 @@ class Scorer:
         embedded: torch.Tensor,
         head: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """The head's input, or its logits. Chunks are dealt to threads, each of one arithmetic thread: nothing waits within a chunk."""
+        """The head's input, or its logits."""
 
-        @torch.inference_mode()
-        def made(start: int) -> torch.Tensor:
-            part = slice(start, start + self.settings.chunk)
+        def made(part: slice) -> torch.Tensor:
             x = features(tree, weights, rows.dense[part], embedded[part])
             return x if head is None else torch.addmv(head[1], x, head[0])
 
-        with ThreadPoolExecutor(self.settings.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return torch.cat(list(pool.map(made, range(0, len(rows.label), self.settings.chunk))))
+        return by_chunks(len(rows.label), self.settings.chunk, self.settings.threads, made)
 
 
 class _Rows:
