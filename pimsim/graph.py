@@ -316,7 +316,7 @@ class Workload(Spec):
             graph.add_edges_from((source, operator.name) for source in operator.inputs)
         return graph
 
-    @property
+    @cached_property
     def gathers(self) -> list[Gather]:
         """The embedding look-ups."""
         return [o for o in self.operators if isinstance(o, Gather)]

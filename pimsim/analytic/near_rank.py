@@ -13,7 +13,7 @@ Not modelled: what `pimsim.units.near_rank` leaves out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from pimsim.analytic.memory import refreshed
 from pimsim.analytic.table import DeviceTable
 from pimsim.analytic.trace import Trace, candidates, hits
 from pimsim.analytic.unit import Analytic
-from pimsim.analytic.window import Sample, rules, sample, slowest
+from pimsim.analytic.window import Due, Sample, rules, sample, slowest
 from pimsim.dram.standard import Organisation, resolve_organisation
 from pimsim.graph import AnyPrimitive, Gather
 from pimsim.spec.device import DeviceSpec
@@ -44,9 +44,16 @@ class Served:
     reads: Sample
     on_channel: IntArray
     on_rank: IntArray
+    kept: dict[tuple[int, int, int | None], Due] = field(default_factory=dict, repr=False, compare=False)
 
-    def due(self, bits: int, channel_bits: int, rank_bits: int | None) -> IntArray:
-        """(all,) clock at which each instruction has come, over wires that carry so many bits a clock."""
+    def due(self, bits: int, channel_bits: int, rank_bits: int | None) -> Due:
+        """When each instruction has come, over wires that carry so many bits a clock."""
+        key = (bits, channel_bits, rank_bits)
+        if key not in self.kept:
+            self.kept[key] = Due.at(self._clocks(bits, channel_bits, rank_bits))
+        return self.kept[key]
+
+    def _clocks(self, bits: int, channel_bits: int, rank_bits: int | None) -> IntArray:
         due = np.ceil((self.on_channel + 1) * (bits / channel_bits))
         if rank_bits is not None:
             each = bits / rank_bits

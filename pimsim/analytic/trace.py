@@ -19,6 +19,8 @@ from pimsim.units.host import requests
 from pimsim.units.host_cache import caches_rows, row_cache, warm_hits
 
 IntArray = NDArray[np.int64]
+BUSIEST = 4
+"""Channels with most bursts that may be the slowest."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def hits(bank: IntArray, row: IntArray, reach: float) -> NDArray[np.bool_]:
 
 
 def candidates(channel: IntArray, bursts: IntArray, banks: IntArray, opens: NDArray[np.bool_], per_channel: int) -> list[int]:
-    """Channels (or ranks) that may be the slowest: the one with the most bursts, that of the bank that opens most rows; all, of few.
+    """Channels (or ranks) that may be the slowest: those with most bursts, that of the bank that opens most rows; all, of few look-ups.
 
     Args:
         channel: (n,) of each look-up.
@@ -64,8 +66,9 @@ def candidates(channel: IntArray, bursts: IntArray, banks: IntArray, opens: NDAr
     """
     if len(channel) <= MOST:
         return [int(each) for each in np.unique(channel)]
-    busiest, longest = int(np.bincount(channel, bursts).argmax()), int(np.bincount(banks, opens).argmax()) // per_channel
-    return [busiest] if longest == busiest else [busiest, longest]
+    served, longest = np.bincount(channel, bursts), int(np.bincount(banks, opens).argmax()) // per_channel
+    busiest = [int(each) for each in np.argsort(-served, kind="stable")[:BUSIEST] if served[each]]
+    return busiest if longest in busiest else [*busiest, longest]
 
 
 @dataclass(frozen=True)

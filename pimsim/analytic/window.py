@@ -6,13 +6,15 @@ part of the closed forms is a simulation, though a small one (`pimsim.kernels.wi
 but ACT, PRE and RD under the constraints of the memory's own standard, so that overrides of its timing act as they do on the engine.
 
 Modelling decisions:
-    * Up to `MOST` look-ups are walked through all. Of more, pieces of `PIECE` consecutive ones, evenly spread from the first to the last,
-      are walked through one after another; the bursts left out go at the rate at which those of the sample went, its first and last
-      eighth aside.
+    * Up to `MOST` look-ups are walked through all. More are walked through once under the standard's own timing, and a small sample of
+      them under that timing and under the device's: what its timing changes is taken from the sample, the rest from all.
+    * A sample is pieces of `PIECE` consecutive look-ups, evenly spread from the first to the last and walked through one after another; the
+      bursts left out go at the rate at which those of the sample went, its first and last eighth aside. Of more than `WHOLE` look-ups the
+      long walk is a sample, too.
     * Walks are kept in the process by look-ups and constraints: devices that differ in refresh, clocks of units, energy or host share
       them, and so do further estimates of the same look-ups.
-    * A channel with fewer bursts than one that is known is walked through only if its longest bank, a row cycle an opening, might still
-      take longer.
+    * The slowest of several channels is the one that is slowest under the standard's own timing, unless the longest bank of another, a row
+      cycle an opening, might still take longer. Up to `MOST` look-ups in all, every channel is walked through.
 
 Not modelled: refresh (`refreshed` stretches the time), writes, merged reads, page policies and schedulers other than open rows and
 first ready first come.
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -35,10 +37,10 @@ from pimsim.engine.tables import bus_constraints
 from pimsim.spec.dram import DramSpec
 
 IntArray = NDArray[np.int64]
-MOST, PIECE = 256, 64
-KEPT = 1 << 18
-"""Walks whose result is kept."""
-AT_ONCE = np.empty(0, np.int64)
+MOST, PIECE, PIECES = 256, 64, 2
+WHOLE, LONG_PIECE = 8192, 1024
+KEPT, DIGEST = 1 << 18, 16
+"""Walks whose result is kept, and bytes by which look-ups and constraints are told apart."""
 COMMANDS = (Command.ACT, Command.PRE, Command.RD)
 SCOPES = {"bank": 0, "bankgroup": 1, "rank": 2, "sibling": 3, "channel": 4}
 
@@ -56,6 +58,7 @@ class Sample:
         opened: Rows that those of the sample open if none is closed under its bursts.
         longest: Rows that one bank opens at most, of all.
         key: The same for two samples that a walk cannot tell apart.
+        whole: All of them (or a longer sample), where these are not.
     """
 
     bank: IntArray
@@ -66,6 +69,28 @@ class Sample:
     opened: int
     longest: int
     key: bytes
+    whole: Sample | None = None
+
+
+@dataclass(frozen=True)
+class Due:
+    """When look-ups come.
+
+    Attributes:
+        clock: (all,) clock before which each does not come; (0,) they come as the window lets them.
+        key: The same for the same clocks.
+    """
+
+    clock: IntArray
+    key: bytes
+
+    @classmethod
+    def at(cls, clock: IntArray) -> Due:
+        """Look-ups that come at known clocks."""
+        return cls(clock, _digest(clock))
+
+
+AT_ONCE = Due(np.empty(0, np.int64), b"")
 
 
 @dataclass(frozen=True)
@@ -76,21 +101,32 @@ class Walked:
     reopened: float
 
 
+NOTHING = Walked(0.0, 1.0)
+
+
 def sample(bank: IntArray, row: IntArray, bursts: IntArray, opens: NDArray[np.bool_]) -> Sample:
-    """Pieces of the look-ups of one channel, or all; arguments (n,) in order of request, `opens` where a row is opened."""
+    """What is walked through of one channel's look-ups; arguments (n,) in order of request, `opens` where a row is opened."""
     n = len(bank)
-    at = np.arange(n)
-    if n > MOST:
-        starts = np.linspace(0, n - PIECE, MOST // PIECE).astype(np.int64)
-        at = (starts[:, None] + np.arange(PIECE)).ravel()
-    kept = [np.ascontiguousarray(field[at], np.int64) for field in (bank, row, bursts)]
-    skipped = int(bursts.sum() - kept[2].sum())
     longest = int(np.bincount(bank, opens).max(initial=0))
-    return Sample(kept[0], kept[1], kept[2], at, skipped, int(opens[at].sum()), longest, _digest(*kept, np.array([skipped])))
+
+    def of(at: IntArray, whole: Sample | None = None) -> Sample:
+        kept = [np.ascontiguousarray(field[at], np.int64) for field in (bank, row, bursts)]
+        skipped = int(bursts.sum() - kept[2].sum())
+        key = _digest(*kept, np.array([skipped])) + (whole.key if whole else b"")
+        return Sample(kept[0], kept[1], kept[2], at, skipped, int(opens[at].sum()), longest, key, whole)
+
+    every = of(np.arange(n) if n <= WHOLE else _pieces(n, LONG_PIECE, WHOLE // LONG_PIECE))
+    return every if n <= MOST else of(_pieces(n, PIECE, PIECES), every)
+
+
+def _pieces(n: int, size: int, count: int) -> IntArray:
+    """(count * size,) positions of pieces among n, evenly spread from the first to the last."""
+    starts = np.linspace(0, n - size, count).astype(np.int64)
+    return (starts[:, None] + np.arange(size)).ravel()
 
 
 def _digest(*arrays: IntArray) -> bytes:
-    found = hashlib.blake2b(digest_size=16)
+    found = hashlib.blake2b(digest_size=DIGEST)
     for array in arrays:
         found.update(array.tobytes())
     return found.digest()
@@ -105,12 +141,14 @@ class Rules:
         options: Its options.
         cycle: Clocks from one row of a bank to the next.
         key: The same for two memories that a walk cannot tell apart.
+        standard: Those of the memory without overrides of its timing; None: there are none.
     """
 
     delay: IntArray
     options: IntArray
     cycle: int
     key: bytes
+    standard: Rules | None = None
 
 
 @lru_cache(maxsize=256)
@@ -173,45 +211,61 @@ def rules(dram: DramSpec, level: Level = "rank", piece: int = 1, alone: bool = F
         together,
     ]
     kept, (opened, closed) = np.array(options, np.int64), (delay[0, :, 0], delay[1, :, 0])
-    return Rules(delay, kept, int(max(opened[0], opened[1] + closed[0])), _digest(delay, kept))
+    without = rules(dram.model_copy(update={"timing": {}}), level, piece, alone) if dram.timing else None
+    return Rules(delay, kept, int(max(opened[0], opened[1] + closed[0])), _digest(delay, kept), without)
 
 
 _kept: dict[tuple[bytes, bytes, bytes], Walked] = {}
 
 
-def slowest(by: Rules, channels: Sequence[Sample], due: Sequence[IntArray] | None = None) -> Walked:
-    """The walk through the slowest of some channels (or ranks), the busiest first; `due` as in `walked`, for each."""
-    found = Walked(0.0, 1.0)
+def slowest(by: Rules, channels: Sequence[Sample], due: Sequence[Due] | None = None) -> Walked:
+    """The walk through the slowest of some channels (or ranks); `due` as in `walked`, for each."""
+    due = [AT_ONCE] * len(channels) if due is None else due
+    if sum(len(reads.bank) for reads in channels) <= MOST:
+        return max((walked(by, reads, each) for reads, each in zip(channels, due, strict=True)), key=_clocks, default=NOTHING)
+    usual = [walked(by.standard or by, reads, each).clocks for reads, each in zip(channels, due, strict=True)]
+    first = usual.index(max(usual))
+    found = walked(by, channels[first], due[first])
     for number, reads in enumerate(channels):
-        if number == 0 or reads.skipped == 0 or reads.longest * by.cycle * found.reopened > found.clocks:
-            walk = walked(by, reads, AT_ONCE if due is None else due[number])
-            found = max(found, walk, key=lambda each: each.clocks)
+        if by.standard is not None and number != first and reads.longest * by.cycle * found.reopened > found.clocks:
+            found = max(found, walked(by, reads, due[number]), key=_clocks)
     return found
 
 
-def walked(by: Rules, reads: Sample, due: IntArray = AT_ONCE) -> Walked:
-    """Clocks of all look-ups of a channel.
+def _clocks(walk: Walked) -> float:
+    return walk.clocks
 
-    Args:
-        by: The memory.
-        reads: The look-ups.
-        due: (all,) clock before which each does not come; (0,) they come as the window lets them.
-    """
-    if not len(reads.bank):
-        return Walked(0.0, 1.0)
-    if len(due):
-        due = np.cumsum(np.diff(due, prepend=0)[reads.at])
-    key = (by.key, reads.key, _digest(due))
+
+def walked(by: Rules, reads: Sample, due: Due = AT_ONCE) -> Walked:
+    """Clocks of all look-ups of a channel under the rules of a memory."""
+    key = (by.key, reads.key, due.key)
     if key not in _kept:
         if len(_kept) >= KEPT:
             _kept.clear()
-        _kept[key] = _walk(by, reads, due)
+        _kept[key] = _estimated(by, reads, due)
     return _kept[key]
+
+
+def _estimated(by: Rules, reads: Sample, due: Due) -> Walked:
+    """All look-ups walked through, or all of them under the standard's own timing and a sample under both."""
+    if not len(reads.bank):
+        return NOTHING
+    if reads.whole is None:
+        return _walk(by, reads, due.clock)
+    standard = by.standard or by
+    every = walked(standard, reads.whole, due)
+    if standard.key == by.key:
+        return every
+    alone = replace(reads, whole=None, key=reads.key[:DIGEST])
+    here, there = walked(by, alone, due), walked(standard, alone, due)
+    return Walked(every.clocks * here.clocks / there.clocks, every.reopened * here.reopened / there.reopened)
 
 
 def _walk(by: Rules, reads: Sample, due: IntArray) -> Walked:
     from pimsim.kernels import window
 
+    if len(due):
+        due = np.cumsum(np.diff(due, prepend=0)[reads.at])
     banks, groups, ranks, entries = by.options[:4]
     served = int(reads.bursts.sum())
     marks = np.array([max(served // 8, 1), max(served - served // 8, 2)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pimsim.analytic.table import memory_facts
-from pimsim.analytic.window import AT_ONCE, MOST, Sample, rules, sample, slowest, walked
+from pimsim.analytic.window import MOST, PIECE, PIECES, WHOLE, Due, Sample, rules, sample, slowest, walked
 from pimsim.api import load_device
 from pimsim.dram.standard import resolve_organisation, resolve_timing
 from pimsim.engine.dram import replay
@@ -58,7 +58,7 @@ def test_one_bank_by_hand() -> None:
 def test_what_comes_late_is_served_late() -> None:
     dram = memory("ddr4_3200")
     lone = memory_facts(dram)["unloaded"]
-    found = walked(rules(dram), reads(np.arange(10), np.arange(10)), np.arange(10) * 1000)
+    found = walked(rules(dram), reads(np.arange(10), np.arange(10)), Due.at(np.arange(10) * 1000))
     assert found.clocks == 9000 + lone
 
 
@@ -83,8 +83,20 @@ def test_a_sample_stands_for_all(name: str) -> None:
     dram = memory(name)
     where = drawn(dram, 4000, 2)
     part = sample(where.bank, where.row, where.bursts, np.ones(4000, bool))
-    assert len(part.bank) == MOST and part.skipped == 2 * (4000 - MOST) and part.at[0] == 0 and part.at[-1] == 3999
-    assert walked(rules(dram), part).clocks == pytest.approx(simulated(dram, where)[0], rel=0.06)
+    size = PIECE * PIECES
+    assert len(part.bank) == size and part.skipped == 2 * (4000 - size) and part.at[0] == 0 and part.at[-1] == 3999
+    assert walked(rules(dram), part).clocks == pytest.approx(simulated(dram, where)[0], rel=0.005)  # as all of them: no override
+    for override in ({"timing__nRP": 40}, {"timing__nCCDL": 12}, {"timing__nFAW": 60}):
+        other = memory(name, **override)
+        assert walked(rules(other), part).clocks == pytest.approx(simulated(other, where)[0], rel=0.06)
+
+
+def test_of_very_many_the_long_walk_is_a_sample_too() -> None:
+    dram = memory("ddr4_3200")
+    where = drawn(dram, 3 * WHOLE, 2)
+    part = sample(where.bank, where.row, where.bursts, np.ones(3 * WHOLE, bool))
+    assert part.whole is not None and len(part.whole.bank) == WHOLE and part.whole.skipped == 2 * 2 * WHOLE
+    assert walked(rules(dram), part).clocks == pytest.approx(simulated(dram, where)[0], rel=0.03)
 
 
 @pytest.mark.parametrize("level", ["rank", "bankgroup", "bank"])
@@ -93,7 +105,7 @@ def test_reads_that_end_at_reducers(level: str) -> None:
     dram, rng, piece = memory("ddr5_4800", ranks=2), np.random.default_rng(3), 1 if level == "rank" else 4
     bank, row, due = rng.integers(0, 32, 200), rng.integers(0, 900, 200), np.arange(200) * 5
     expected = read_rank(dram, level, piece, bank, row, np.zeros(200, np.int64), due).ready.max()  # type: ignore[arg-type]
-    assert walked(rules(dram, level, piece, alone=True), reads(bank, row), due).clocks == expected  # type: ignore[arg-type]
+    assert walked(rules(dram, level, piece, alone=True), reads(bank, row), Due.at(due)).clocks == expected  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("key", "more"), [("nRP", 20), ("nRCD", 20), ("nCCDL", 6), ("nFAW", 60), ("nRC", 60)])
@@ -110,4 +122,4 @@ def test_the_slowest_channel_counts() -> None:
     by = rules(memory("ddr4_3200"))
     busy, longest = reads(np.arange(400) % 16, np.arange(400)), reads(np.zeros(300, np.int64), np.arange(300))
     assert slowest(by, [busy, longest]).clocks == walked(by, longest).clocks > walked(by, busy).clocks
-    assert slowest(by, []).clocks == walked(by, reads(AT_ONCE, AT_ONCE)).clocks == 0
+    assert slowest(by, []).clocks == walked(by, reads(np.empty(0, np.int64), np.empty(0, np.int64))).clocks == 0
