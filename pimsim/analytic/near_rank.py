@@ -3,8 +3,8 @@
 Modelling decisions:
     * The look-ups are dealt, re-ordered and looked up in the cache exactly as the units do it (`arranged`, `cached`), and counted by
       wire, rank, bank, adder and bus; the counts are kept for each trace and geometry.
-    * Wires, ranks, adders and buses are a pipeline: the last look-up is through when the slowest of them has served its jobs, plus what
-      the later stages need for their last job; a later stage takes no less than its own jobs.
+    * Wires, ranks, adders and buses are a pipeline: a rank's reads come at an even pace, and each later stage serves its jobs as they
+      come (`pimsim.analytic.backlog`); it takes no less than its own jobs.
     * A rank's reads walk through the window of its controller (`pimsim.analytic.window`), none before its instruction has come over the
       wires, and under the constraints of reducers in the DRAM where data end there.
 
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pimsim.analytic import near_rank_sums
+from pimsim.analytic.backlog import Backlog, backlog, last_share
 from pimsim.analytic.cost import Costs, added
 from pimsim.analytic.host import roofline
 from pimsim.analytic.memory import refreshed
@@ -69,9 +70,10 @@ class Work:
         sent: Instructions on the busiest channel, and for the busiest rank.
         ranks: Ranks that may be the slowest.
         piece: Bursts of one read (more than one where the data end in the DRAM).
-        adder: Bursts that the busiest adder takes, cache hits included, and those of one look-up.
-        partial: Bursts of partial sums of the busiest rank, and of its last sum.
-        result: Bursts of sums of the busiest channel, and of its last one.
+        adders: Bursts to the adders, cache hits included, behind the reads.
+        partials: Bursts of partial sums to the ranks' buses, behind the adders.
+        results: Bursts of sums to the channels, behind the partial sums.
+        busiest: Bursts of the busiest adder, of the partial sums of the busiest rank, and of the sums of the busiest channel.
         totals: Over all ranks: column bursts, opened rows, cache accesses and hits, elements added, bursts of partial sums and of
             results, instructions, host additions.
     """
@@ -79,9 +81,10 @@ class Work:
     sent: tuple[int, int]
     ranks: tuple[Served, ...]
     piece: int
-    adder: tuple[int, float]
-    partial: tuple[int, int]
-    result: tuple[int, int]
+    adders: Backlog
+    partials: Backlog
+    results: Backlog
+    busiest: tuple[int, int, int]
     totals: dict[str, float]
 
 
@@ -95,24 +98,30 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
     owner, parts = _parts(reads, piece, organisation)
     hit = unit.cached(parts, organisation)
     sums = -(-(-(-dims // copies) * 4) // organisation.burst_bytes)
-    reducer = unit.reducer_of(reads, organisation)
-    per = unit.reducers_per_rank(organisation)
-    bags = np.unique(np.stack([reads.bag, reducer]), axis=1)
-    rank = bags[1] // per
-    partial = np.bincount(rank, sums[bags[0] % len(dims)]) if unit.reads_end_at != "rank" else np.zeros(1)
-    dimms = np.unique(np.stack([bags[0], rank // unit.ranks_per_dimm]), axis=1)
-    size = sums[dimms[0] % len(dims)] * copies
-    channel = dimms[1] * unit.ranks_per_dimm // ranks
-    adders = np.bincount(reducer, reads.bursts)
-    elements = float(dims[reads.bag % len(dims)].sum() + (dims[bags[0] % len(dims)].sum() if unit.reads_end_at != "rank" else 0))
+    reducer, per = unit.reducer_of(reads, organisation), unit.reducers_per_rank(organisation)
+    ready = _progress(reads, owner, hit, piece)
+    every = per * organisation.ranks * organisation.channels
+    pairs, done = last_share(reads.bag * every + reducer, ready)  # the sums of each reducer
+    bag, rank = pairs // every, pairs % every // per
+    in_dram = unit.reads_end_at != "rank"
+    partial = sums[bag % len(dims)] * in_dram
+    dimms, complete = last_share(bag * every + rank // unit.ranks_per_dimm, done)
+    sum_of, channel = dimms // every, dimms % every * unit.ranks_per_dimm // ranks
+    size = sums[sum_of % len(dims)] * copies
+    elements = float(dims[reads.bag % len(dims)].sum() + (dims[bag % len(dims)].sum() if in_dram else 0))
     served, opens = _ranks(reads, owner, parts, hit, organisation, device.dram.controller.read_queue)
     return Work(
         sent=(int(np.bincount(reads.rank // ranks).max()), int(np.bincount(reads.rank).max())),
         ranks=served,
         piece=piece,
-        adder=(int(adders.max()), float(reads.bursts.mean())),
-        partial=(int(partial.max()), int(sums.max()) if unit.reads_end_at != "rank" else 0),
-        result=(int(np.bincount(channel, size).max()), int(size.max())),
+        adders=backlog(reducer, ready, reads.bursts, reads.bursts - 1),
+        partials=backlog(rank, done, partial),
+        results=backlog(channel, complete, size),
+        busiest=(
+            int(np.bincount(reducer, reads.bursts).max()),
+            int(np.bincount(rank, partial).max()),
+            int(np.bincount(channel, size).max()),
+        ),
         totals={
             "column": float((~hit).sum()) * piece * copies,
             "opened": opens * copies,
@@ -122,9 +131,21 @@ def count(unit: NearRankSpec, item: Gather, device: DeviceSpec, trace: Trace) ->
             "partial": float(partial.sum()),
             "result": float(size.sum()),
             "instructions": len(reads.bag),
-            "host": float(dims[dimms[0] % len(dims)].sum() - dims[np.unique(dimms[0]) % len(dims)].sum()),
+            "host": float(dims[sum_of % len(dims)].sum() - dims[np.unique(sum_of) % len(dims)].sum()),
         },
     )
+
+
+def _progress(reads: Reads, owner: IntArray, hit: NDArray[np.bool_], piece: int) -> Array:
+    """(n,) share of the busiest rank's reads after which each look-up is read, at an even pace; 0 where a cache has all of it."""
+    missed = np.bincount(owner[~hit], minlength=len(reads.rank)) * piece
+    order = np.argsort(reads.rank, kind="stable")
+    total, rank = np.cumsum(missed[order]), reads.rank[order]
+    first = np.searchsorted(rank, rank)
+    before = total[first] - missed[order][first]
+    share = np.empty(len(order))
+    share[order] = (total - before) / max((total - before).max(initial=0), 1)
+    return np.where(missed > 0, share, 0.0)
 
 
 def _ranks(
@@ -213,20 +234,25 @@ class NearRank(Analytic):
         lone = table["unloaded"] + np.array([(each.piece - 1) for each in work]) * table["gap"]
         read = np.maximum(refreshed(table, np.maximum(reads, (due + lone) * (reads > 0))), due)
         adder = np.nan_to_num(table["burst_bytes"] / table.unit("adder_bytes") * 1e6 / table.unit("adder_clock_mhz") / table["tck_ps"])
-        through = np.maximum(read + adder, first + narrow + lone * (reads > 0) + column("adder", 0) * adder)
-        partial = column("partial", 0) * beat
-        summed = np.maximum(through + column("partial", 1) * beat, partial + lone)
-        result = column("result", 0) * beat
-        returned = np.maximum(np.maximum(summed + column("result", 1) * beat, result + lone), sent + result)
+        added, partial, result = column("busiest", 0) * adder, column("busiest", 1) * beat, column("busiest", 2) * beat
+        through = np.maximum(self._behind(work, "adders", read, adder), first + narrow + lone * (reads > 0) + added)
+        summed = np.maximum(self._behind(work, "partials", through, beat), partial + lone)
+        returned = np.maximum(np.maximum(self._behind(work, "results", summed, beat), result + lone), sent + result)
         return {
             "summed": summed,
             "returned": returned,
             "own read": reads,
             "own sent": due,
-            "own added": column("adder", 0) * adder,
+            "own added": added,
             "own summed": partial,
             "own returned": result,
         }
+
+    def _behind(self, work: list[Work], stage: str, before: Array, each: Array) -> Array:
+        """Clock at which a stage's last job is done, and not before the stage before it."""
+        jobs: list[Backlog] = [getattr(one, stage) for one in work]
+        found = [job.done(clocks, unit) for job, clocks, unit in zip(jobs, before, each, strict=True)]
+        return np.maximum(found, before)
 
     def _read_clocks(self, device: DeviceSpec, work: Work) -> float:
         """Clocks from the first instruction to the last read of the slowest rank, refresh left out."""

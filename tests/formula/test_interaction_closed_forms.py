@@ -36,7 +36,7 @@ def drawn(kind: str, name: str, rng: np.random.Generator) -> tuple[Product | Red
     [(name, kind) for name in ("hbm_pim", "gddr6_aim", "upmem") for kind in ("dot", "reduce")] + [("recnmp", "reduce")],
 )
 def test_closed_forms_follow_the_event_engine(name: str, kind: str) -> None:
-    """Median error of clocks at most 3 % (TRiM 5 %), worst 20 % (a refresh more or less); energy within 25 % (rows opened again)."""
+    """Median error of clocks at most 3 %, worst 12 % (a refresh more or less); energy within 25 % (rows opened again)."""
     rng, errors = np.random.default_rng(np.random.SeedSequence((7, len(name)))), []
     for _ in range(8):
         item, batch, overrides = drawn(kind, name, rng)
@@ -52,7 +52,7 @@ def test_closed_forms_follow_the_event_engine(name: str, kind: str) -> None:
         columns = "MAC16" if name == "gddr6_aim" else "RD"
         if columns in event.commands and name not in ("recnmp", "trim_g"):
             assert closed.commands[columns] == event.commands[columns]
-    assert np.median(errors) <= 0.03 and max(errors) <= 0.2
+    assert np.median(errors) <= 0.03 and max(errors) <= 0.12, errors
 
 
 @pytest.mark.parametrize("kind", ["dot", "reduce"])
