@@ -3,7 +3,8 @@
 Modelling decisions:
     * Stream: a row's bursts go every nCCDL; as soon as the next row, in another bank group or rank, is open, its bursts fill the gaps.
       It opens `nRP + nRCD` after its first burst has come into the controller's window, so that p bursts of the old row are left:
-      p = window - opening / nCCDL, or less where rows are so short that the window reaches over more than two (`overlapped`).
+      p = window - opening / nCCDL, or less where rows are so short that the window reaches over more than two (`row_clocks`); where these
+      lie in ranks that take turns, `pimsim.analytic.rows` takes a short walk.
     * Refresh takes away the precharge, nRFC and the opening of a row in every nREFI.
 
 Not modelled: alignment of commands to clock edges, full write queues.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pimsim.analytic.rows import row_paces
 from pimsim.analytic.table import DeviceTable
 
 Array = NDArray[np.float64]
@@ -53,14 +55,25 @@ def row_clocks(table: DeviceTable, opening: Array) -> Array:
     )
 
 
+def _paces(table: DeviceTable) -> Array:
+    """(2, n) clocks from row to row of a stream, in banks still closed and in banks with another row open."""
+    found = np.stack([row_clocks(table, opening) for opening in (table["rcd"], table["rp"] + table["rcd"])])
+    gap, pair, run = table["stream"], table["pair"], table["run"]
+    third = table["window"] - table["rcd"] / gap > run / 2
+    for at in np.flatnonzero(third & (pair > 2 * table["burst"]) & (pair < 2 * gap) & (run > 1)):
+        found[:, at] = row_paces(table.devices[at].dram)
+    return found
+
+
 def stream_clocks(table: DeviceTable, bursts: Array) -> Array:
     """Clocks of a contiguous stream in one channel, time lost to refresh left out; 0 bursts take none.
 
-    Rows of banks that have not been open since the start or the last refresh open without a precharge.
+    Rows of banks that have not been open since the start or the last refresh open without a precharge. The second row shares the window
+    with the first alone, so that all of its bursts that come in may fill gaps.
     """
     run, gap, banks = table["run"], table["stream"], table["banks"]
     boundaries = np.where(run > 1, np.maximum(np.ceil(bursts / run) - 1, 0), 0)
-    first, later = (row_clocks(table, opening) for opening in (table["rcd"], table["rp"] + table["rcd"]))
+    first, later = table.keep("rows of a stream", lambda: _paces(table))
     between = np.where(table["refresh"] > 0, table["refi"] - table["refresh"], 1e15)
     rows = np.where(banks * first >= between, between / first, banks + (between - banks * first) / later)  # between two refreshes
     whole = np.floor(boundaries / rows)
@@ -69,6 +82,9 @@ def stream_clocks(table: DeviceTable, bursts: Array) -> Array:
     last = (bursts - boundaries * run) * gap
     clocks = table["unloaded"] + (bursts - 1) * gap - boundaries * run * gap + fresh * first + (boundaries - fresh) * later
     clocks += np.where(boundaries > 0, np.maximum(saved - last, 0), 0)
+    shared = np.clip(table["window"] - table["rcd"] / gap, 0, last / gap) * (2 * gap - table["pair"])
+    clocks -= np.where(boundaries > 1, np.maximum(shared - (run * gap - first), 0), 0)
+    clocks = np.where(boundaries == 1, table["unloaded"] + (bursts - 1) * gap - shared, clocks)
     turns = np.where(run > 1, 0, np.ceil(bursts / (banks * table["columns"])))
     opened = np.minimum(bursts, banks) - 1
     clocks += turns * opened * np.maximum(table["activate"] - gap, 0)

@@ -107,7 +107,7 @@ def _stream_facts(dram: DramSpec, facts: dict[str, float]) -> dict[str, float]:
     if names and names[0] == "column":
         run = int(facts["columns"])
     after = names[1] if run > 1 and len(names) > 1 else ""
-    pair = {"bankgroup": max(2 * burst, gap), "rank": 2 * facts["switch"]}.get(after, 2 * gap)
+    pair = {"bankgroup": max(2 * burst, gap), "rank": max(2 * facts["switch"], gap)}.get(after, 2 * gap)
     within = min(groups, facts["window"] * groups / max(spread, 1))
     return {"run": run, "stream": gap if run > 1 else max(burst, gap / max(within, 1)), "pair": min(pair, 2 * gap)}
 

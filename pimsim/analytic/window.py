@@ -261,14 +261,27 @@ def _estimated(by: Rules, reads: Sample, due: Due) -> Walked:
     return Walked(every.clocks * here.clocks / there.clocks, every.reopened * here.reopened / there.reopened)
 
 
+def paced(by: Rules, reads: Sample, marks: tuple[int, int]) -> float:
+    """Clocks a burst of look-ups between two numbers of bursts served."""
+    out = _clocks_at(by, reads, AT_ONCE.clock, marks)
+    return float((out[2] - out[1]) / (marks[1] - marks[0]))
+
+
 def _walk(by: Rules, reads: Sample, due: IntArray) -> Walked:
+    served = int(reads.bursts.sum())
+    marks = max(served // 8, 1), max(served - served // 8, 2)
+    out = _clocks_at(by, reads, due, marks)
+    pace = (out[2] - out[1]) / (marks[1] - marks[0]) if reads.skipped else 0.0
+    return Walked(float(out[0] + reads.skipped * pace), float(out[3] / max(reads.opened, 1)))
+
+
+def _clocks_at(by: Rules, reads: Sample, due: IntArray, marks: tuple[int, int]) -> IntArray:
+    """(4,) clock of the last beat, of the reads at both marks, and activations."""
     from pimsim.kernels import window
 
     if len(due):
         due = np.cumsum(np.diff(due, prepend=0)[reads.at])
     banks, groups, ranks, entries = by.options[:4]
-    served = int(reads.bursts.sum())
-    marks = np.array([max(served // 8, 1), max(served - served // 8, 2)])
     out = np.zeros(4, np.int64)
     window.walk(
         by.delay,
@@ -277,7 +290,7 @@ def _walk(by: Rules, reads: Sample, due: IntArray) -> Walked:
         reads.row,
         reads.bursts,
         due,
-        marks,
+        np.array(marks),
         np.empty((4, 4 * entries), np.int64),
         np.empty((2, banks + 1), np.int64),
         np.empty((3, banks + groups + ranks), np.int64),
@@ -287,5 +300,4 @@ def _walk(by: Rules, reads: Sample, due: IntArray) -> Walked:
         np.empty((ranks, 3), np.int64),
         out,
     )
-    pace = (out[2] - out[1]) / (marks[1] - marks[0]) if reads.skipped else 0.0
-    return Walked(float(out[0] + reads.skipped * pace), float(out[3] / max(reads.opened, 1)))
+    return out

@@ -40,6 +40,18 @@ def test_stream_by_hand() -> None:
     assert stream_clocks(device, np.array([256.0]))[0] == 49 + 127 * 8 + 790
 
 
+@pytest.mark.parametrize("name", ["trim_g", "hbm3_5200"])
+def test_streams_whose_rows_overlap_in_ranks_that_take_turns(name: str) -> None:
+    """Two rows, and so many that three and more share the window."""
+    for override in ({}, {"dram.timing.nRP": 44}, {"dram.timing.nCCDL": 8}):
+        device = load_device(name, {**QUIET, "dram.channels": 1, "dram.ranks": 2, **override})
+        of = DeviceTable.of([device])
+        for rows in (2, 9, 30, 120):
+            size = rows * of["run"][0] * of["burst_bytes"][0]
+            simulated = simulated_stream(device.dram, int(size))
+            assert stream(of, size).latency_ps[0] == pytest.approx(simulated.latency_ps, rel=0.05)
+
+
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("refresh", ["on", "off"])
 def test_streams_beside_the_engine(name: str, refresh: str) -> None:

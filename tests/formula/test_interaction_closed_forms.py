@@ -33,7 +33,8 @@ def drawn(kind: str, name: str, rng: np.random.Generator) -> tuple[Product | Red
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [(name, kind) for name in ("hbm_pim", "gddr6_aim", "upmem") for kind in ("dot", "reduce")] + [("recnmp", "reduce")],
+    [(name, kind) for name in ("hbm_pim", "gddr6_aim", "upmem") for kind in ("dot", "reduce")]
+    + [(name, "reduce") for name in ("recnmp", "trim_g", "trim_b")],
 )
 def test_closed_forms_follow_the_event_engine(name: str, kind: str) -> None:
     """Median error of clocks at most 3 %, worst 12 % (a refresh more or less); energy within 25 % (rows opened again)."""
