@@ -13,7 +13,7 @@ from pimsim.analytic.estimate import Estimator, estimate, traces
 from pimsim.dram.standard import resolve_timing
 from pimsim.engine.costs import CostCache
 from pimsim.errors import ConfigError
-from pimsim.graph import AnyPrimitive, Elementwise, Gather, IndexSource, MatMul, Table, Workload
+from pimsim.graph import AnyPrimitive, Elementwise, Gather, IndexSource, MatMul, Product, Reduce, Table, Workload
 from pimsim.spec.device import DeviceSpec, load_device
 
 PLAIN = ("ddr4_3200", "ddr5_4800", "lpddr5_6400", "gddr6_14000", "hbm2_2000", "hbm3_5200")
@@ -28,6 +28,8 @@ DRAWS: tuple[tuple[str, str, int], ...] = (
     *(("gddr6_aim", operator, share) for operator, share in (("matmul", 7), ("elementwise", 3))),
     *(("upmem", operator, share) for operator, share in (("matmul", 4), ("elementwise", 3), ("gather", 5))),
     *((device, "gather", 5) for device in ("tensordimm", "recnmp", "trim_g", "trim_b")),
+    *((device, operator, 3) for device in ("hbm_pim", "gddr6_aim", "upmem") for operator in ("dot", "reduce")),
+    *((device, "reduce", 2) for device in ("tensordimm", "recnmp", "trim_g", "trim_b")),
 )
 """Device, operator and how often it is drawn in every turn of the list."""
 
@@ -181,6 +183,14 @@ def _item(name: str, operator: str, rng: np.random.Generator) -> tuple[AnyPrimit
         width, operands = int(rng.choice(bits)), 1 if function == "relu" else 2
         shape = {"name": "elementwise", "function": function, "operands": operands, "elements": size, "activation_bits": width}
         return Elementwise.model_validate(shape), batch
+    if operator == "dot":
+        m, k = int(2 ** rng.uniform(2, 6.5)), int(2 ** rng.uniform(3, 8))
+        shape = {"name": "dot", "m": m, "n": m, "k": k, "triangle": bool(rng.random() < 0.5), "activation_bits": int(rng.choice(bits))}
+        return Product.model_validate(shape), batch
+    if operator == "reduce":
+        outputs = int(rng.choice([1, 16, 64]))
+        shape = {"name": "reduce", "elements_in": int(2 ** rng.uniform(14, 18)) // outputs * outputs, "elements_out": outputs}
+        return Reduce.model_validate(shape | {"activation_bits": int(rng.choice(bits))}), batch
     tables, pooling = int(rng.choice([4, 8, 16])), int(rng.choice([1, 10, 20, 40, 80]))
     samples = max(1, min(int(rng.choice([4, 16, 64])), 12_000 // (tables * pooling)))
     rows, dim, width = int(2 ** rng.uniform(10, 18)), int(rng.choice([16, 32, 64, 128])), int(rng.choice([8, 16, 32]))
