@@ -164,7 +164,7 @@ def _ranks(
 
     def of(one: int) -> Served:
         mine = np.flatnonzero(rank == one)
-        return Served(sample(bank[mine], row[mine], pieces[mine], opens[mine]), on_channel[mine], on_rank[mine])
+        return Served(sample(bank[mine], row[mine], pieces[mine], opens[mine], WALKED, (1, WALKED // 2)), on_channel[mine], on_rank[mine])
 
     return tuple(of(one) for one in candidates(rank, pieces, number, opens, banks)), float(opens.sum())
 
@@ -177,6 +177,8 @@ def _position(wires: IntArray) -> IntArray:
     return found
 
 
+WALKED = 768
+"""Look-ups of a rank of which all are walked through; of more, half as many: rows of several reducers in turn want a long piece."""
 COUNTED_BY = ("kind", "ranks_per_dimm", "level", "hot_share", "rank_cache_bytes", "rank_cache_ways", "locality_lookups", "table_aware")
 
 

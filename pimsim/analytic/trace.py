@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pimsim.analytic.window import MOST, Sample, sample
+from pimsim.analytic.window import Sample, sample
 from pimsim.dram.standard import resolve_organisation
 from pimsim.errors import ConfigError
 from pimsim.graph import Gather, Workload
@@ -19,8 +19,8 @@ from pimsim.units.host import requests
 from pimsim.units.host_cache import caches_rows, row_cache, warm_hits
 
 IntArray = NDArray[np.int64]
-BUSIEST = 4
-"""Channels with most bursts that may be the slowest."""
+FEW, BUSIEST = 1024, 4
+"""Look-ups of which every channel may be the slowest; channels with most bursts that may be, of more."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def candidates(channel: IntArray, bursts: IntArray, banks: IntArray, opens: NDAr
         opens: (n,) whether it opens a row.
         per_channel: Banks of a channel.
     """
-    if len(channel) <= MOST:
+    if len(channel) <= FEW:
         return [int(each) for each in np.unique(channel)]
     served, longest = np.bincount(channel, bursts), int(np.bincount(banks, opens).argmax()) // per_channel
     busiest = [int(each) for each in np.argsort(-served, kind="stable")[:BUSIEST] if served[each]]

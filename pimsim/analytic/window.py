@@ -104,8 +104,17 @@ class Walked:
 NOTHING = Walked(0.0, 1.0)
 
 
-def sample(bank: IntArray, row: IntArray, bursts: IntArray, opens: NDArray[np.bool_]) -> Sample:
-    """What is walked through of one channel's look-ups; arguments (n,) in order of request, `opens` where a row is opened."""
+def sample(
+    bank: IntArray, row: IntArray, bursts: IntArray, opens: NDArray[np.bool_], most: int = MOST, pieces: tuple[int, int] = (PIECES, PIECE)
+) -> Sample:
+    """What is walked through of one channel's look-ups.
+
+    Args:
+        bank, row, bursts: (n,) of each, in order of request.
+        opens: (n,) whether a row is opened.
+        most: Look-ups of which all are walked through.
+        pieces: Number and size of the pieces of a sample.
+    """
     n = len(bank)
     longest = int(np.bincount(bank, opens).max(initial=0))
 
@@ -116,7 +125,7 @@ def sample(bank: IntArray, row: IntArray, bursts: IntArray, opens: NDArray[np.bo
         return Sample(kept[0], kept[1], kept[2], at, skipped, int(opens[at].sum()), longest, key, whole)
 
     every = of(np.arange(n) if n <= WHOLE else _pieces(n, LONG_PIECE, WHOLE // LONG_PIECE))
-    return every if n <= MOST else of(_pieces(n, PIECE, PIECES), every)
+    return every if n <= most else of(_pieces(n, pieces[1], pieces[0]), every)
 
 
 def _pieces(n: int, size: int, count: int) -> IntArray:
