@@ -68,8 +68,8 @@ def _paces(table: DeviceTable) -> Array:
 def stream_clocks(table: DeviceTable, bursts: Array) -> Array:
     """Clocks of a contiguous stream in one channel, time lost to refresh left out; 0 bursts take none.
 
-    Rows of banks that have not been open since the start or the last refresh open without a precharge. The second row shares the window
-    with the first alone, so that all of its bursts that come in may fill gaps.
+    Rows of banks that have not been open since the start or the last refresh open without a precharge. Of two rows alone, all bursts of
+    the second that come into the window beside the first fill gaps.
     """
     run, gap, banks = table["run"], table["stream"], table["banks"]
     boundaries = np.where(run > 1, np.maximum(np.ceil(bursts / run) - 1, 0), 0)
@@ -83,7 +83,6 @@ def stream_clocks(table: DeviceTable, bursts: Array) -> Array:
     clocks = table["unloaded"] + (bursts - 1) * gap - boundaries * run * gap + fresh * first + (boundaries - fresh) * later
     clocks += np.where(boundaries > 0, np.maximum(saved - last, 0), 0)
     shared = np.clip(table["window"] - table["rcd"] / gap, 0, last / gap) * (2 * gap - table["pair"])
-    clocks -= np.where(boundaries > 1, np.maximum(shared - (run * gap - first), 0), 0)
     clocks = np.where(boundaries == 1, table["unloaded"] + (bursts - 1) * gap - shared, clocks)
     turns = np.where(run > 1, 0, np.ceil(bursts / (banks * table["columns"])))
     opened = np.minimum(bursts, banks) - 1
