@@ -15,9 +15,7 @@ from workloads.operators.fc import FullyConnected
 from workloads.operators.layer_norm import LayerNorm
 
 
-def to_workload(
-    genotype: Genotype, schema: Any, name: str, indices: IndexSource | None = None, batch: int = 1
-) -> Workload:
+def to_workload(genotype: Genotype, schema: Any, name: str, indices: IndexSource | None = None, batch: int = 1) -> Workload:
     """The operators of a genotype's canonical form in topological order.
 
     Args:
@@ -93,9 +91,7 @@ class _Lowering:
         block, base, operators = place.block, f"block{place.number}", block_operators()
         read = {
             "dense": self._joined(f"{base}.dense", [(i, (place.dense[i],)) for i in block.dense_inputs], self.vectors),
-            "fields": self._joined(
-                f"{base}.fields", [(i, (sum(place.fields[i]), place.dim)) for i in block.sparse_inputs], self.sets
-            ),
+            "fields": self._joined(f"{base}.fields", [(i, (sum(place.fields[i]), place.dim)) for i in block.sparse_inputs], self.sets),
         }
         if block.reads("pair"):
             read |= {"left": self.vectors[block.dense_left], "right": self.vectors[block.dense_right]}
@@ -104,9 +100,7 @@ class _Lowering:
         read |= {"own dense": own_dense, "own fields": own_fields}
         if block.fm:
             crossed = self._operator(operators["fm"], place, base, read)
-            add = Elementwise(
-                name=f"{base}.fm.add", inputs=(own_dense, crossed), function="add", elements=block.dense_dim, operands=2
-            )
+            add = Elementwise(name=f"{base}.fm.add", inputs=(own_dense, crossed), function="add", elements=block.dense_dim, operands=2)
             self.vectors[place.number] = self.builder.add(add)
         elif own_dense:
             self.vectors[place.number] = own_dense

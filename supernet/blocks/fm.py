@@ -20,9 +20,7 @@ class Fm(BlockOperator):
 
     def operator(self, place: Place, bits: int, bias: bool) -> Operator:
         block = place.block
-        return FactorizationMachine(
-            fields=block.sparse_dim, dim=place.dim, out_features=block.dense_dim, bias=bias, weight_bits=bits
-        )
+        return FactorizationMachine(fields=block.sparse_dim, dim=place.dim, out_features=block.dense_dim, bias=bias, weight_bits=bits)
 
     def sources(self, place: Place) -> tuple[str, ...]:
         return ("own fields",)

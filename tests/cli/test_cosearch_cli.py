@@ -209,7 +209,7 @@ def test_bad_input_is_one_line(command, tmp_path: Path, monkeypatch: pytest.Monk
     refused(command("run", "tiny", *out, "--set", "algoritm.children=2"), "algoritm: unknown key", "did you mean 'algorithm'")
     refused(command("run", "tiny", *out, "--set", "algorithm.childen=2"), "algorithm.childen", "did you mean 'children'")
     refused(command("run", "tiny", *out, "--set", "algorithm.name=evoluton"), "did you mean 'evolution'")
-    refused(command("run", "tiny", *out, "--set", "algorithm.name=[evolution]"), "unknown algorithm ['evolution']")
+    refused(command("run", "tiny", *out, "--set", "algorithm.name=[evolution]"), "unknown algorithm", "did you mean 'evolution'")
     refused(command("run", "tiny", *out, "--jobs", "0"), "--jobs")
     refused(command("run", "tiny"), "--out")
     refused(command("run", "nosuch", *out), "unknown search 'nosuch'")

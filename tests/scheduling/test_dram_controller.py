@@ -23,9 +23,7 @@ def ddr4(**controller) -> DramSpec:
 def run(spec: DramSpec, requests: list[tuple], **kwargs) -> ReplayResult:
     """Requests are (bank, row, column, write)."""
     bank, row, column, write = (np.array(values) for values in zip(*requests, strict=True))
-    return replay(
-        spec, compose(spec, channel=0, bank=bank, row=row, column=column), write.astype(bool), log_commands=True, **kwargs
-    )
+    return replay(spec, compose(spec, channel=0, bank=bank, row=row, column=column), write.astype(bool), log_commands=True, **kwargs)
 
 
 def served(result: ReplayResult) -> list[int]:

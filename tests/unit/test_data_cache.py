@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -241,15 +240,3 @@ def test_unshuffled_batches_keep_the_order_and_are_copies():
     batches[0].sparse[:] = -1
     assert split.sparse[0, 0] == 0
     assert all(array.flags.c_contiguous and array.flags.writeable for array in batches[0])
-
-
-def test_batches_come_at_three_million_rows_a_second():
-    """Frappe's shape at batch 4096, shuffled; the best of several passes, since the machine may be shared."""
-    rows = 202_027
-    split = Split(np.zeros((rows, 0), np.float32), np.zeros((rows, 10), np.int32), np.zeros(rows, np.uint8))
-    best = 0.0
-    for epoch in range(5):
-        start = time.perf_counter()
-        seen = sum(len(b.label) for b in iterate(split, 4096, np.random.default_rng(epoch)))
-        best = max(best, seen / (time.perf_counter() - start))
-    assert best >= 3e6

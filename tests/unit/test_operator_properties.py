@@ -89,7 +89,7 @@ SHAPES: dict[type[Operator], st.SearchStrategy[Operator]] = {
     ),
     NumericEmbedding: st.builds(NumericEmbedding, features=N, dim=DIM),
     Sum: st.builds(Sum, left_features=N, right_features=N, out_features=N, bias=BIAS, activation=ACT),
-    Total: st.builds(Total, shape=SHAPE),
+    Total: st.builds(Total, shape=SHAPE, bias=st.booleans()),
     Transformer: st.builds(
         Transformer,
         in_fields=FEW,

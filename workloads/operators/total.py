@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 
 class Total(Operator):
-    """(features,) or (fields, dim) -> (1,). No parameters; a single value costs nothing and keeps its name."""
+    """(features,) or (fields, dim) -> (1,). A single value costs nothing and keeps its name; a bias is where the sum begins."""
 
     shape: tuple[PositiveInt, ...] = Field(min_length=1, max_length=2)
+    bias: bool = False
+    """Adds one trained value."""
 
     @property
     def in_shapes(self) -> tuple[Shape, ...]:
@@ -30,7 +32,7 @@ class Total(Operator):
         return (1,)
 
     def parameter_shapes(self) -> dict[str, Shape]:
-        return {}
+        return {"bias": (1,)} if self.bias else {}
 
     @property
     def macs(self) -> int:
@@ -44,11 +46,13 @@ class Total(Operator):
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
         (x,) = inputs
-        return x.reshape(len(x), -1).sum(axis=1, keepdims=True)
+        total = x.reshape(len(x), -1).sum(axis=1, keepdims=True)
+        return total + parameters["bias"] if self.bias else total
 
     def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         (x,) = inputs
-        return x.flatten(1).sum(1, keepdim=True)
+        total = x.flatten(1).sum(1, keepdim=True)
+        return total + parameters["bias"] if self.bias else total
 
 
 OPERATOR = Total

@@ -44,11 +44,11 @@ class CtrModel(Spec, ABC):
         tables = all_tables(self.tables, 1, self.table_bits)
         return tuple(table.model_copy(update={"name": f"{table.name}.linear", "dim": 1}) for table in tables)
 
-    def _first_order(self, network: Network) -> list[str]:
-        """Adds one weight an id and one a dense feature; returns the terms of the logit. Only the dense features bring a bias."""
+    def _first_order(self, network: Network, bias: bool = False) -> list[str]:
+        """Adds one weight an id and one a dense feature; returns the terms of the logit. The dense features bring a bias of their own."""
         tables = self._linear_tables()
         weights = network.add("linear", Embedding(tables=tables))
-        terms = [network.add("linear.sum", Total(shape=(len(tables), 1)), weights)]
+        terms = [network.add("linear.sum", Total(shape=(len(tables), 1), bias=bias and not self.dense_features), weights)]
         if self.dense_features:
             layer = FullyConnected(in_features=self.dense_features, out_features=1, activation="none")
             terms.append(network.add("dense_linear", layer, "dense"))

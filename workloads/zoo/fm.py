@@ -13,7 +13,7 @@ class FactorizationMachine(EmbeddingModel):
 
     def network(self) -> Network:
         network, embedding = self._embedded()
-        terms = self._first_order(network)
+        terms = self._first_order(network, bias=True)
         return self._logit(network, [*terms, self._pairs(network, self._fields(network, embedding))])
 
 

@@ -20,7 +20,7 @@ class LogisticRegression(CtrModel):
 
     def network(self) -> Network:
         network = Network(self.dense_features)
-        return self._logit(network, self._first_order(network))
+        return self._logit(network, self._first_order(network, bias=True))
 
 
 MODEL = LogisticRegression
