@@ -24,6 +24,7 @@ def place(
 ) -> None:
     """Place every operator of a model on the host or on a device's units; never worse than either alone or than the device file."""
     from cosearch.placement.device import GOALS, on_sides, place
+    from cosearch.progress import Progress
     from pimsim.api import load_device, load_workload
     from pimsim.configs import parse_override
     from pimsim.errors import ConfigError, unknown_name
@@ -31,12 +32,12 @@ def place(
     if goal not in GOALS:
         raise ConfigError("--goal: " + unknown_name("goal", goal, GOALS))
     hardware = load_device(device, dict(parse_override(text) for text in set_ or []))
-    found = place(load_workload(model), hardware, goal, batch)
-    if out is not None:
-        _write(out, on_sides(hardware, found.operators))
+    found = place(load_workload(model), hardware, goal, batch, Progress(quiet=quiet(json)).say)
     write_json(_facts(found, model, device, goal), json)
     if not quiet(json):
         _print(found)
+    if out is not None:
+        _write(out, on_sides(hardware, found.operators))
 
 
 def _write(path: Path, device: Any) -> None:

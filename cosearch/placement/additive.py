@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from cosearch.placement.problem import SIDES, Objective, Placement, Problem, Side, additive_cost, crossing_cost, operator_cost
+from cosearch.placement.problem import SIDES, Objective, Problem, Side, additive_cost, crossing_cost, operator_cost
 from pimsim.errors import ConfigError
 
 
@@ -19,8 +19,10 @@ def place_additive(problem: Problem, objective: Objective) -> dict[str, Side]:
     """The cheapest placement; ties go to the host.
 
     Raises:
-        ConfigError: no placement is possible, or the memory at the units does not hold what the cheapest one puts there (a limit that
-            binds makes the problem a knapsack: `cosearch.placement.makespan` searches under it).
+        ConfigError: no placement is possible.
+
+    The memory at the units is not looked at: a limit that binds makes the problem a knapsack (`cosearch.placement.makespan` searches
+    under one).
     """
     placement = _along_chain(problem, objective) if is_chain(problem) else _minimum_cut(problem, objective)
     if not math.isfinite(additive_cost(problem, placement, objective)):
@@ -76,8 +78,3 @@ def _minimum_cut(problem: Problem, objective: Objective) -> dict[str, Side]:
     except nx.NetworkXUnbounded:
         raise ConfigError("placement: no placement is possible: operators that only one side can run must exchange results") from None
     return {job.name: "host" if job.name in host_side else "pim" for job in problem.jobs}
-
-
-def cheaper_of_single_sides(problem: Problem, objective: Objective) -> Placement:
-    """All on the host or all at the units, whichever costs less."""
-    return min((problem.all_on(side) for side in SIDES), key=lambda placement: additive_cost(problem, placement, objective))

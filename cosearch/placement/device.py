@@ -8,7 +8,7 @@ own - and the best is the answer, so it is never worse than those.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -47,7 +47,13 @@ class Found:
     chosen: str
 
 
-def place(workload: Workload, device: DeviceSpec, goal: Goal = "latency", batch: int | None = None) -> Found:
+def place(
+    workload: Workload,
+    device: DeviceSpec,
+    goal: Goal = "latency",
+    batch: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Found:
     """Finds where each operator of a model runs best on a device.
 
     Args:
@@ -55,6 +61,7 @@ def place(workload: Workload, device: DeviceSpec, goal: Goal = "latency", batch:
         device: A device with units.
         goal: `latency` of a lone batch, `energy` (operators and standing power), or their product.
         batch: Samples; the workload's own when None.
+        say: Told what is being done.
 
     Raises:
         ConfigError: a device without units, or one whose energy is not modelled where the goal asks for it.
@@ -64,16 +71,19 @@ def place(workload: Workload, device: DeviceSpec, goal: Goal = "latency", batch:
     size, cache = batch or workload.batch, CostCache()
     reports = {"device file": simulate(device, workload, size, costs=cache)}
     base = {item.name: _side(item, device) for item in workload.operators if type(item) in PLACED}
+    say(f"asking what each of {len(base)} operators costs on either side")
     options = _options(workload, device, base, size, cache)
     sides = {name: [side for side in SIDES if not isinstance(found[side], str)] for name, found in options.items()}
     placements: dict[str, dict[str, Side]] = {"device file": base}
     for wanted in SIDES:
         placements[wanted] = {name: wanted if wanted in found else found[0] for name, found in sides.items()}
     for round in ("", " again"):
+        say("searching" + round)
         problem = _problem(workload, device, options, reports["device file"], size)
         placements["search for latency" + round] = _kept(place_makespan(problem), options)
         placements["search for energy" + round] = _kept(place_additive(problem, "energy"), options)
         options = _options(workload, device, placements["search for latency"], size, cache)
+    say(f"simulating {len(placements)} placements")
     for name, placement in placements.items():
         reports[name] = simulate(on_sides(device, placement), workload, size, costs=cache)
     chosen = min(placements, key=lambda name: _value(reports[name], goal, device))

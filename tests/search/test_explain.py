@@ -17,18 +17,13 @@ from supernet.space import load_space
 
 
 @pytest.fixture(scope="module")
-def explained(tmp_path_factory):
+def explained(small_run):
     """A small run and the explanation of its knee."""
-    folder = tmp_path_factory.mktemp("explain") / "run"
-    quick = ["--set", "algorithm.candidates=4", "--set", "algorithm.population=4", "--set", "algorithm.sample=2"]
-    quick += ["--set", "supernet.epochs=0.2", "--set", "final.training.epochs=1"]
-    done = CliRunner().invoke(app, ["run", "tiny", "--out", str(folder), *quick])
-    assert done.exit_code == 0, done.output
-    target = folder / "explained.json"
-    done = CliRunner().invoke(app, ["explain", str(folder), "knee", "--json", str(target)])
+    target = small_run / "explained.json"
+    done = CliRunner().invoke(app, ["explain", str(small_run), "knee", "--json", str(target)])
     assert done.exit_code == 0, done.output
     assert "One hardware gene changed" in done.output and "One part of the network less" in done.output
-    return open_run(folder), json.loads(target.read_text())
+    return open_run(small_run), json.loads(target.read_text())
 
 
 def test_its_figures_are_those_of_the_search(explained):

@@ -83,23 +83,12 @@ def test_a_single_path_reads_one_source_and_the_widest_all():
         assert space.contains(STRATEGIES["any_connection"](space, rng))
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A small finished run."""
-    folder = tmp_path_factory.mktemp("rank") / "run"
-    quick = ["--set", "algorithm.candidates=4", "--set", "algorithm.population=4", "--set", "algorithm.sample=2"]
-    quick += ["--set", "supernet.epochs=0.2", "--set", "final.training.epochs=1"]
-    done = CliRunner().invoke(app, ["run", "tiny", "--out", str(folder), *quick])
-    assert done.exit_code == 0, done.output
-    return folder
-
-
 def check(run, *more):
     return CliRunner().invoke(app, ["rank-check", str(run), "--models", "5", *more])
 
 
-def test_a_run_is_checked_and_a_second_call_reads_what_is_there(run, tmp_path):
-    first = check(run, "--strategy", "single_path", "--json", str(tmp_path / "a.json"))
+def test_a_run_is_checked_and_a_second_call_reads_what_is_there(small_run, tmp_path):
+    first = check(small_run, "--strategy", "single_path", "--json", str(tmp_path / "a.json"))
     assert first.exit_code == 0, first.output
     facts = json.loads((tmp_path / "a.json").read_text())
     names = [way["name"] for way in facts["ways"]]
@@ -108,19 +97,19 @@ def test_a_run_is_checked_and_a_second_call_reads_what_is_there(run, tmp_path):
     for way in facts["ways"]:
         assert -1 <= way["kendall"]["low"] <= way["kendall"]["high"] <= 1
         assert way["top_k_regret"]["value"] >= 0
-    rows = list(csv.DictReader((run / "rank" / "networks.csv").open()))
+    rows = list(csv.DictReader((small_run / "rank" / "networks.csv").open()))
     assert len(rows) == 5 and min(float(row["logloss_alone"]) for row in rows) == facts["truth"]["best"]
-    stamps = {path: path.stat().st_mtime_ns for path in (run / "rank" / "alone").glob("*/result.json")}
+    stamps = {path: path.stat().st_mtime_ns for path in (small_run / "rank" / "alone").glob("*/result.json")}
     assert len(stamps) == 5
-    again = check(run, "--strategy", "single_path", "--json", str(tmp_path / "b.json"))
+    again = check(small_run, "--strategy", "single_path", "--json", str(tmp_path / "b.json"))
     assert again.exit_code == 0
     assert (tmp_path / "b.json").read_text() == (tmp_path / "a.json").read_text()
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    assert not list((run / "rank").rglob("test_opened.log"))  # the test rows stay closed
+    assert not list((small_run / "rank").rglob("test_opened.log"))  # the test rows stay closed
 
 
-def test_an_unknown_strategy_and_a_folder_without_a_run_are_one_line(run, tmp_path):
-    wrong = check(run, "--strategy", "singlepath")
+def test_an_unknown_strategy_and_a_folder_without_a_run_are_one_line(small_run, tmp_path):
+    wrong = check(small_run, "--strategy", "singlepath")
     assert wrong.exit_code == 2 or isinstance(wrong.exception, ConfigError)
     with pytest.raises(Exception, match="no such run folder"):
         raise check(tmp_path / "nothing").exception
