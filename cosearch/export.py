@@ -71,9 +71,8 @@ def train_winner(run: RunFolder, trial: Trial, dataset: Dataset, progress: Progr
 
     model = trial.candidate.model
     settings = section_settings(FinalSettings, run.problem, "final.training")
-    folder = run.path / "final" / model.digest()
     with Steps(progress, "training the winner") as steps:
-        return train_alone(model, dataset, settings, folder, run.problem.seed, steps)
+        return train_alone(model, dataset, settings, run.path / "final" / model.digest(), run.problem.seed, steps)
 
 
 def _write(run: RunFolder, trial: Trial, dataset: Dataset, result: FinalResult, folder: Path, pick: str) -> None:

@@ -25,6 +25,12 @@ class FinalSection(Spec):
     """Which point of the front is retrained: the best supernet log loss, or the knee of the front."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Settings of `supernet.final.FinalSettings`."""
+    seeds: PositiveInt = 1
+    """Trainings of the winner, and of every baseline, with the search's seed, the next one and so on."""
+    baselines: tuple[str, ...] = ()
+    """Models, as `cosearch train` takes them, trained on the same data with the same bounds on epochs and patience."""
+    preset: str | None = None
+    """Published sizes and settings of the baselines: `bars`, or a file."""
 
 
 class Problem(Spec):

@@ -1,4 +1,4 @@
-"""`cosearch run` from beginning to end: data, supernet, index trace, search, front, the winner trained alone, report."""
+"""`cosearch run` from beginning to end: data, supernet, index trace, search, front, the winner trained alone beside baselines, report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cosearch.algorithms.local_search import polished
 from cosearch.candidate import HardwareSpace, JointSpace
 from cosearch.evaluator import TRACE, CandidateEvaluator, write_trace
 from cosearch.export import export_winner
+from cosearch.final import FinalStudy, baseline_jobs, final_study
 from cosearch.fronts import front_of, pick_trial, write_pareto
 from cosearch.interrupt import Interrupt
 from cosearch.loop import Deadline, Search
@@ -79,6 +80,7 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
     hardware = HardwareSpace(problem.device, problem.hardware, problem.goal.needed)
     dataset = choose_dataset(problem, progress)
     run = RunFolder(folder, problem, _resolved(dataset, space, hardware, problem.algorithm.name))
+    baseline_jobs(run, FinalStudy.of(run))  # a misspelt one is known before anything is trained
     with run.claimed(argv):
         train(run, space, dataset, progress)
         write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
@@ -88,6 +90,7 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
         winner = pick_trial(trials, problem, problem.final.pick) if found else None
         if winner is not None:
             export_winner(run, winner, dataset, progress)
+            final_study(run, winner, FinalStudy.of(run), budget.jobs, progress)
         write_report(run, trials)
         return Finished(trials, winner.id if winner else None, interrupt.requested)
 

@@ -22,8 +22,8 @@ from pimsim import configs
 from pimsim.errors import ConfigError, RunError
 from pimsim.spec.base import validate
 
-EXTENDABLE = ("algorithm.candidates", "algorithm.polish", "final.pick")
-"""Settings that may change when a run is taken up again: how far the search goes, and which point is retrained."""
+EXTENDABLE = ("algorithm.candidates", "algorithm.polish", "final.pick", "final.seeds", "final.baselines", "final.preset")
+"""Settings that may change when a run is taken up again: how far the search goes, which point is retrained, and beside what."""
 
 
 class RunFolder:

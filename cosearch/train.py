@@ -157,13 +157,13 @@ def train(job: Job, seeds: int, folder: Path, say: Say) -> dict[str, Any]:
     """
     from supernet.runs import save_atomically
 
-    runs = [train_seed(job, seed, folder, say) for seed in range(seeds)]
-    macs, parameters = _size(job)
+    runs = [train_seed(job, seed, folder / f"seed{seed}", say) for seed in range(seeds)]
+    macs, parameters = job_size(job)
     result = {
         "model": job.name,
         "data": job.dataset.name,
         "seeds": seeds,
-        **{key: _spread([run["test"][key] for run in runs]) for key in ("auc", "logloss")},
+        **{key: spread([run["test"][key] for run in runs]) for key in ("auc", "logloss")},
         "published_auc": job.published_auc,
         "macs": macs,
         "parameters": parameters,
@@ -177,12 +177,11 @@ def train(job: Job, seeds: int, folder: Path, say: Say) -> dict[str, Any]:
 
 
 def train_seed(job: Job, seed: int, folder: Path, say: Say) -> dict[str, Any]:
-    """One run: its scores, epochs and processor seconds of an epoch."""
+    """One run, in a folder of its own: its scores, epochs and processor seconds of an epoch."""
     from supernet.genotype import Genotype
 
-    place = folder / f"seed{seed}"
     run = _genotype_run if isinstance(job.network, Genotype) else _zoo_run
-    return {"seed": seed, **run(job, seed, place, lambda line: say(f"{job.name}, seed {seed}: {line}"))}
+    return {"seed": seed, **run(job, seed, folder, lambda line: say(f"{job.name}, seed {seed}: {line}"))}
 
 
 def _zoo_run(job: Job, seed: int, folder: Path, say: Say) -> dict[str, Any]:
@@ -210,7 +209,7 @@ def _genotype_run(job: Job, seed: int, folder: Path, say: Say) -> dict[str, Any]
     return {**scores, "epochs": done.epochs, "best_epoch": done.best_epoch, "seconds_per_epoch": done.seconds / done.epochs}
 
 
-def _size(job: Job) -> tuple[int, int]:
+def job_size(job: Job) -> tuple[int, int]:
     """Multiply-accumulates of one sample, and trained values with the tables."""
     import math
 
@@ -225,7 +224,8 @@ def _size(job: Job) -> tuple[int, int]:
     return network.macs, sum(math.prod(shape) for shape in network.parameter_shapes().values())
 
 
-def _spread(values: list[float]) -> dict[str, float | None]:
+def spread(values: list[float]) -> dict[str, float | None]:
+    """Mean and, of two or more, the sample standard deviation."""
     return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else None}
 
 

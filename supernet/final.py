@@ -17,6 +17,7 @@ from supernet import optim
 from supernet.genotype import Genotype
 from supernet.metrics import Score, score_logits
 from supernet.model import schema_dict
+from supernet.predictions import Predictions
 from supernet.quantise import quantised
 from supernet.runs import Progress, by_chunks, claim, fixed_arithmetic, read_json, read_torch, save_atomically
 from supernet.standalone import Model
@@ -84,7 +85,8 @@ def train_alone(
         genotype: the network.
         dataset: trained on its training rows, stopped on its validation rows.
         settings: how.
-        folder: gets `settings.json`, `checkpoint.pt` on the way; `final.pt`, `result.json` and `test_opened.log` at the end.
+        folder: gets `settings.json`, `checkpoint.pt` on the way; `final.pt` and `result.json` at the end, with the test rows also
+            `test_opened.log` and `test_predictions.npz`.
         seed: initial weights and order of rows.
         progress: called after every epoch.
         open_test: evaluate the test rows at the end.
@@ -115,8 +117,13 @@ def train_alone(
     return FinalResult(**scores, **tree, model=model.eval())
 
 
-def evaluate(model: Model, split: Split, chunk: int = 1024) -> Score:
-    """Log loss and AUC of a model on a split, by `torch.get_num_threads()` threads with chunks of their own."""
+def evaluate(model: Model, split: Split) -> Score:
+    """Log loss and AUC of a model on a split."""
+    return score_logits(np.asarray(split.label), predict(model, split))
+
+
+def predict(model: Model, split: Split, chunk: int = 1024) -> np.ndarray:
+    """Logits (rows,) of a model on a split, by `torch.get_num_threads()` threads with chunks of their own."""
     was_training = model.training
     model.eval()
 
@@ -125,7 +132,7 @@ def evaluate(model: Model, split: Split, chunk: int = 1024) -> Score:
 
     logits = by_chunks(len(split), chunk, torch.get_num_threads(), made)
     model.train(was_training)
-    return score_logits(np.asarray(split.label), logits.numpy())
+    return logits.numpy()
 
 
 @dataclass
@@ -235,6 +242,8 @@ def _finish(run: _Training, genotype: Genotype, dataset: Dataset, folder: Path, 
         "parameters": sum(tensor.numel() for tensor in run.best.values()),
     }
     if open_test:
-        reason = f"final evaluation of {genotype.digest()}"
-        result["test"] = evaluate(model, dataset.open_test(reason, folder / "test_opened.log"))._asdict()
+        test = dataset.open_test(f"final evaluation of {genotype.digest()}", folder / "test_opened.log")
+        predictions = Predictions(np.asarray(test.label), predict(model, test))
+        predictions.save(folder)
+        result["test"] = score_logits(predictions.label, predictions.logit)._asdict()
     save_atomically(result, folder / "result.json")

@@ -18,9 +18,13 @@ class Score(NamedTuple):
 
 def score_logits(label: np.ndarray, logit: np.ndarray) -> Score:
     """Log loss and AUC of logits, (rows,) each."""
+    return Score(float(row_losses(label, logit).mean()), auc(label, logit.astype(np.float64)))
+
+
+def row_losses(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
+    """Binary cross-entropy of every row, nats."""
     z, y = logit.astype(np.float64), label.astype(np.float64)
-    loss = np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
-    return Score(float(loss.mean()), auc(label, z))
+    return np.maximum(z, 0) - z * y + np.log1p(np.exp(-np.abs(z)))
 
 
 def auc(label: np.ndarray, value: np.ndarray) -> float:
@@ -29,10 +33,23 @@ def auc(label: np.ndarray, value: np.ndarray) -> float:
     positives, negatives = int(positive.sum()), int((~positive).sum())
     if not positives or not negatives:
         return float("nan")
+    order, rank = _ranks_in_order(value)
+    ranks = float(rank[positive[order]].sum())
+    return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def mean_ranks(value: np.ndarray) -> np.ndarray:
+    """Place of every value from 1 in rising order; equal values share the mean of their places."""
+    order, rank = _ranks_in_order(value)
+    ranks = np.empty(len(value))
+    ranks[order] = rank
+    return ranks
+
+
+def _ranks_in_order(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What sorts the values, and the mean rank of each in that order."""
     order = np.argsort(value, kind="stable")
     ordered = value[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
     lengths = np.diff(np.append(starts, len(ordered)))
-    mean_rank = np.repeat(starts + (lengths + 1) / 2, lengths)
-    ranks = float(mean_rank[positive[order]].sum())
-    return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
+    return order, np.repeat(starts + (lengths + 1) / 2, lengths)

@@ -1,6 +1,7 @@
 """How far supernet scores order networks as training them alone does: rank correlations with bootstrap intervals.
 
-The ground truth is the validation log loss of networks drawn from the space and trained from scratch, each like a search's winner.
+Intervals are percentiles of paired bootstrap draws. The ground truth is the validation log loss of networks drawn from the space and
+trained from scratch, each like a search's winner.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from pimsim.errors import ConfigError
 from supernet.genotype import Genotype
+from supernet.predictions import Estimate
 from supernet.space import Space
 
 LEAST_NETWORKS = 5
@@ -34,15 +36,6 @@ def draw_networks(space: Space, count: int, seed: int) -> list[Genotype]:
         if len(found) == count:
             return list(found.values())
     raise ConfigError(f"space {space.name}: only {len(found)} different networks in {100 * count} draws, {count} asked for")
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic with its 95 % interval (percentiles of paired bootstrap draws)."""
-
-    value: float
-    low: float
-    high: float
 
 
 def rank_statistics(scores: Sequence[float], alone: Sequence[float], top_k: int, draws: int, seed: int) -> dict[str, Estimate]:

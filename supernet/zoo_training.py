@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from pimsim.spec.base import Spec
 from supernet.metrics import Score, score_logits
+from supernet.predictions import Predictions
 from supernet.runs import claim, fixed_arithmetic, read_json, read_torch, save_atomically
 from supernet.zoo import ZooModel
 from workloads.data import Dataset, Split, iterate
@@ -100,7 +101,8 @@ def train_zoo(
         model: its sizes; its tables are the data set's.
         dataset: trained on its training rows, stopped on its validation rows.
         settings: how.
-        folder: gets `settings.json`, `checkpoint.pt` on the way; `final.pt`, `result.json` and `test_opened.log` at the end.
+        folder: gets `settings.json`, `checkpoint.pt` on the way; `final.pt` and `result.json` at the end, with the test rows also
+            `test_opened.log` and `test_predictions.npz`.
         seed: initial weights, order of rows, dropout.
         progress: called after every epoch.
         open_test: evaluate the test rows at the end.
@@ -124,14 +126,19 @@ def train_zoo(
     return ZooResult(Score(**tree["valid"]), test, tree["best_epoch"], history, module.eval())
 
 
-def evaluate(module: ZooModel, split: Split, chunk: int = 4096) -> Score:
+def evaluate(module: ZooModel, split: Split) -> Score:
     """Log loss and AUC of a model on a split, batch norm folded, no dropout."""
+    return score_logits(np.asarray(split.label), predict(module, split))
+
+
+def predict(module: ZooModel, split: Split, chunk: int = 4096) -> np.ndarray:
+    """Logits (rows,) of a model on a split, batch norm folded, no dropout."""
     was_training = module.training
     module.eval()
     with torch.inference_mode():
         logits = [module(torch.from_numpy(rows.dense), torch.from_numpy(rows.sparse)) for rows in iterate(split, chunk)]
     module.train(was_training)
-    return score_logits(np.asarray(split.label), torch.cat(logits).numpy())
+    return torch.cat(logits).numpy()
 
 
 @dataclass
@@ -237,8 +244,10 @@ def _finish(run: _Training, dataset: Dataset, folder: Path, open_test: bool) -> 
         "history": run.history,
     }
     if open_test:
-        log = folder / "test_opened.log"
-        result["test"] = evaluate(module, dataset.open_test(f"final evaluation of {folder.name}", log))._asdict()
+        test = dataset.open_test(f"final evaluation of {folder.name}", folder / "test_opened.log")
+        predictions = Predictions(np.asarray(test.label), predict(module, test))
+        predictions.save(folder)
+        result["test"] = score_logits(predictions.label, predictions.logit)._asdict()
     save_atomically(result, folder / "result.json")
 
 

@@ -43,6 +43,7 @@ def run(
         raise SystemExit(130) from None
     print_front(done.trials, problem, out, done.picked)
     total = max_candidates or problem.algorithm.total
+    _print_study(out, done.picked)
     if max_minutes is not None and len(done.trials) < total and not done.interrupted:
         print(f"--max-minutes {max_minutes:g}: {len(done.trials)} of {total} candidates; the same command goes on", file=sys.stderr)
     if done.interrupted:
@@ -77,6 +78,20 @@ def print_front(trials: list[Trial], problem: Problem, folder: Path, picked: int
         figures = f"test AUC {test['auc']:.4f}, test log loss {test['logloss']:.4f}"
         console.print(f"* trained alone: {figures}; exported to {folder / 'best'}", soft_wrap=True)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+
+
+def _print_study(folder: Path, picked: int | None) -> None:
+    """The winner beside baselines or with several seeds, if the search asked for either."""
+    import json
+
+    from cosearch.commands.final import print_final
+    from cosearch.final import RESULT
+
+    if picked is None:
+        return
+    facts = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    if len(facts["models"]) > 1 or len(facts["seeds"]) > 1:
+        print_final(facts)
 
 
 COMMAND = run

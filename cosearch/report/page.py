@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cosearch.final import RESULT
 from cosearch.fronts import front_of, pareto_rows, pick_trial, why_no_front
 from cosearch.metrics import METRICS
 from cosearch.report.charts import pareto_chart, progress_chart
@@ -79,6 +80,7 @@ def _content(run: RunFolder, trials: list[Trial]) -> dict[str, Any]:
         "genes": [key for key, choices in problem.hardware.items() if len(choices) > 1],
         "best": best,
         "chosen": chosen,
+        "final": _read_json(run.path / RESULT),
         "simulation": _read_json(run.path / "best" / "simulation.json"),
         "blocks": block_rows(chosen.candidate.model) if chosen else [],
         "evaluation_seconds": sum(t.seconds for t in trials),
