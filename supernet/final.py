@@ -217,9 +217,8 @@ def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> 
         loss.backward()
         used = {name: p.grad for name, p in parameters.items() if p.grad is not None}
         optim.clip(list(used.values()), settings.clip_norm)
-        for name, gradient in used.items():
-            rate = share * settings.learning_rate
-            optim.step(settings.optimizer, parameters[name].data, run.states[name], gradient, rate)
+        values, states = [parameters[name].data for name in used], [run.states[name] for name in used]
+        optim.step_all(settings.optimizer, values, states, list(used.values()), share * settings.learning_rate)
         run.table.update(leaf, share * settings.embedding_learning_rate)
     run.epoch += 1
 

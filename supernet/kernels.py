@@ -221,7 +221,7 @@ def _parts(rows: int) -> list[tuple[int, int]]:
     return list(pairwise(np.linspace(0, rows, max(1, min(torch.get_num_threads(), rows)) + 1).astype(int).tolist()))
 
 
-def _deal(rows: int, call: Callable[[int, int], None]) -> None:
+def deal(rows: int, call: Callable[[int, int], None]) -> None:
     """Calls with each of the `_parts`, one a thread. Threads are new: a fork would lose a pool's."""
     parts = _parts(rows)
     others = [threading.Thread(target=call, args=part) for part in parts[1:]]
@@ -239,7 +239,7 @@ class _Attention(torch.autograd.Function):
         rows, fields, width = qkv.shape
         out, shifts = qkv.new_empty(rows, fields, width // 3), qkv.new_empty(rows, heads, fields)
         arrays = qkv.numpy(), heads, out.numpy(), shifts.numpy()
-        _deal(rows, lambda first, last: _attention(*arrays, first, last))
+        deal(rows, lambda first, last: _attention(*arrays, first, last))
         ctx.heads = heads
         ctx.save_for_backward(qkv, out, shifts)
         return out
@@ -250,7 +250,7 @@ class _Attention(torch.autograd.Function):
         qkv, out, shifts = ctx.saved_tensors
         result = torch.empty_like(qkv)
         arrays = qkv.numpy(), ctx.heads, out.numpy(), shifts.numpy(), gradient.contiguous().numpy(), result.numpy()
-        _deal(len(qkv), lambda first, last: _attention_backward(*arrays, first, last))
+        deal(len(qkv), lambda first, last: _attention_backward(*arrays, first, last))
         return result, None
 
 
@@ -293,7 +293,7 @@ def adagrad(
     if gradient.numel() < 1 << 16:
         _adagrad(*arrays, 0, rows)
     else:
-        _deal(rows, lambda first, last: _adagrad(*arrays, first, last))
+        deal(rows, lambda first, last: _adagrad(*arrays, first, last))
 
 
 class _Norm(torch.autograd.Function):
@@ -304,7 +304,7 @@ class _Norm(torch.autograd.Function):
         mean, scale = flat.new_empty(flat.shape[1]), flat.new_empty(flat.shape[1])
         arrays = flat.numpy(), gain.numpy(), bias.detach().contiguous().numpy(), F(1e-5), relu
         results = out.flatten(1).numpy(), mean.numpy(), scale.numpy()
-        _deal(flat.shape[1], lambda first, last: _norm(*arrays, *results, first, last))
+        deal(flat.shape[1], lambda first, last: _norm(*arrays, *results, first, last))
         ctx.relu = relu
         ctx.save_for_backward(x, gain, out, mean, scale)
         return out
@@ -324,7 +324,7 @@ class _Norm(torch.autograd.Function):
             place = starts.index(first)
             _norm_backward(*arrays, *results, dgain[place], dbias[place], first, last)
 
-        _deal(len(mean), part)
+        deal(len(mean), part)
         return dx, sums[0].sum(0), sums[1].sum(0), None
 
 

@@ -14,13 +14,13 @@ import torch
 
 from pimsim.discovery import implementations
 from pimsim.errors import DataError
-from supernet import kernels
+from supernet import gram, kernels
 from supernet.blocks.base import BlockOperator, Limits, Ranges, places, source_fields
 from supernet.genotype import MERGER_FIELDS, Genotype
 from supernet.space import Space
 from supernet.standalone import FUSED, Model, initialise, parameter_shapes
 
-FUSED |= {"attention": kernels.attention, "norm": kernels.norm}
+FUSED |= {"attention": kernels.attention, "norm": kernels.norm, "pairs": gram.pairs}
 
 Schema = dict[str, Any]
 """{"dense": names, "sparse": names, "cardinalities": rows of each table}; see `schema_dict`."""

@@ -13,6 +13,7 @@ import math
 from typing import Literal
 
 import torch
+from torch.optim.adam import adam
 
 from supernet import kernels
 
@@ -65,6 +66,18 @@ def step(name: TableName, value: torch.Tensor, state: State, gradient: torch.Ten
     first = -torch.expm1(count * math.log(_BETA1))  # 1 - beta1^count
     second = -torch.expm1(count * math.log(_BETA2))
     value.addcdiv_(mean / first, (squares / second).sqrt_().add_(_EPS[name]), value=-rate)
+
+
+def step_all(name: Name, values: list[torch.Tensor], states: list[State], gradients: list[torch.Tensor], rate: float) -> None:
+    """One update in place of whole tensors, whose updates Adam counts by tensor: one pass over each."""
+    if name == "adagrad":
+        for value, state, gradient in zip(values, states, gradients, strict=True):
+            step_slice(name, value, state, gradient, (), rate)
+        return
+    means, squares, counts = ([state[key] for state in states] for key in ("mean", "squares", "count"))
+    betas = {"beta1": _BETA1, "beta2": _BETA2}
+    plain = {"amsgrad": False, "weight_decay": 0.0, "maximize": False}
+    adam(values, gradients, means, squares, [], counts, fused=True, lr=rate, eps=_EPS[name], **betas, **plain)
 
 
 def step_slice(

@@ -141,13 +141,8 @@ def _fc(weights, name, dense, fields, left, right):
 
 
 def _dot_product(weights, name, dense, fields, left, right):
-    vector = linear(weights, f"{name}.dense", dense)
-    together = torch.cat([vector.unsqueeze(0), field_linear(weights, f"{name}.fields", fields)]).transpose(0, 1)  # (rows, k + 1, dim)
-    gram = torch.bmm(together, together.transpose(1, 2))
-    count = gram.shape[1]
-    row, column = torch.tril_indices(count, count, offset=-1, device=gram.device)
-    pairs = gram.flatten(1).index_select(1, row * count + column)
-    return norm(weights, name, linear(weights, f"{name}.out", pairs))
+    vector, few = linear(weights, f"{name}.dense", dense), field_linear(weights, f"{name}.fields", fields)
+    return norm(weights, name, linear(weights, f"{name}.out", pairs(vector, few)))
 
 
 def _gating(weights, name, dense, fields, left, right):
@@ -187,6 +182,17 @@ def _fusible(name: str, x: torch.Tensor) -> bool:
     """True when a faster equal may be used: not while something looks at every operation (an export, a compiler, a counter)."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32
     return name in FUSED and plain and not torch.compiler.is_compiling() and not is_in_torch_dispatch_mode()
+
+
+def pairs(vector: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
+    """Dot products (rows, k * (k + 1) / 2) of every two of a sample's 1 + k vectors: a vector (rows, dim), fields (k, rows, dim)."""
+    if _fusible("pairs", vector):
+        return FUSED["pairs"](vector, fields)
+    together = torch.cat([vector.unsqueeze(0), fields]).transpose(0, 1)  # (rows, k + 1, dim)
+    gram = torch.bmm(together, together.transpose(1, 2))
+    count = gram.shape[1]
+    row, column = torch.tril_indices(count, count, offset=-1, device=gram.device)
+    return gram.flatten(1).index_select(1, row * count + column)
 
 
 def _transformer(weights, name, fields):
