@@ -77,7 +77,8 @@ def _ablation(evaluator: CandidateEvaluator, run: RunFolder, trial: Trial, progr
     """Every smaller network that differs in one live gene."""
     from supernet.space import load_space
 
-    smaller = list(smaller_networks(trial.candidate.model, load_space(run.problem.space)))
+    space = load_space(run.problem.space).for_tables(len(evaluator.dataset.schema.sparse))
+    smaller = list(smaller_networks(trial.candidate.model, space))
     rows = []
     with progress.phase("ablation", len(smaller)) as update:
         for number, (what, model) in enumerate(smaller, start=1):

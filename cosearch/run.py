@@ -79,6 +79,7 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
     space = load_space(problem.space)
     hardware = HardwareSpace(problem.device, problem.hardware, problem.goal.needed)
     dataset = choose_dataset(problem, progress)
+    space = space.for_tables(len(dataset.schema.sparse))
     run = RunFolder(folder, problem, _resolved(dataset, space, hardware, problem.algorithm.name))
     baseline_jobs(run, FinalStudy.of(run))  # a misspelt one is known before anything is trained
     with run.claimed(argv):

@@ -219,7 +219,8 @@ def job_size(job: Job) -> tuple[int, int]:
     schema = job.dataset.schema
     if isinstance(job.network, Genotype):
         macs, parameters = count(job.network.canonical(), len(schema.dense), len(schema.sparse))
-        return macs, parameters + sum(schema.cardinalities) * job.network.canonical().embedding_dim
+        tables = zip(schema.cardinalities, job.network.for_tables(len(schema.sparse)), strict=True)
+        return macs, parameters + sum(rows * dim for rows, (dim, _) in tables)
     network = job.network.network()
     return network.macs, sum(math.prod(shape) for shape in network.parameter_shapes().values())
 

@@ -21,6 +21,7 @@ from supernet.predictions import Predictions
 from supernet.quantise import quantised
 from supernet.runs import Progress, by_chunks, claim, fixed_arithmetic, read_json, read_torch, save_atomically
 from supernet.standalone import Model
+from supernet.tables import Tables
 from workloads.data import Dataset, Split, iterate
 from workloads.data.batches import batch_count
 
@@ -92,9 +93,11 @@ def train_alone(
         open_test: evaluate the test rows at the end.
 
     Raises:
+        ConfigError: the network is one for another number of tables.
         RunError: the folder belongs to another network, other settings, another seed or other data.
     """
     canonical = genotype.canonical()
+    canonical.for_tables(len(dataset.schema.sparse))
     data = {"name": dataset.name, "digest": dataset.digest}
     claim(
         folder,
@@ -140,7 +143,7 @@ class _Training:
     """Where a training stands after a whole number of epochs."""
 
     model: Model
-    table: optim.RowSparseTable
+    table: Tables
     states: dict[str, optim.State]
     epoch: int = 0
     best_epoch: int = 0
@@ -166,7 +169,7 @@ class _Training:
 
 
 def _dense(model: Model) -> dict[str, torch.nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if name != "embedding.weight"}
+    return {name: p for name, p in model.named_parameters() if not name.startswith("embedding.")}
 
 
 def _train(
@@ -179,8 +182,10 @@ def _train(
 ) -> _Training:
     generator = torch.Generator().manual_seed(seed)
     model = Model(genotype.model_dump(mode="json"), schema_dict(dataset.schema), generator=generator)
-    model.embedding.weight.requires_grad_(False)
-    table = optim.RowSparseTable(model.embedding.weight.data, settings.optimizer, settings.embedding_l2)
+    model.embedding.requires_grad_(False)
+    weights = [parameter.data for parameter in model.embedding.parameters()]
+    rows = model.schema["cardinalities"]
+    table = Tables(weights, rows, genotype.embedding_dim, settings.optimizer, settings.embedding_l2)
     states = {name: optim.new_state(settings.optimizer, p.data, count="tensor") for name, p in _dense(model).items()}
     run = _Training(model, table, states)
     if (folder / "checkpoint.pt").exists():
@@ -210,7 +215,7 @@ def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> 
     for index, rows in enumerate(iterate(split, batch, rng, drop_last=True)):
         step = run.epoch * per_epoch + index
         share = optim.rate(step, settings.epochs * per_epoch, settings.warm_up, settings.cosine)
-        embedded, leaf = run.table.look_up(torch.from_numpy(rows.sparse).long() + run.model.offsets)
+        embedded = run.table.look_up(torch.from_numpy(rows.sparse))
         logit = run.model.logits(torch.from_numpy(rows.dense), embedded)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(rows.label).float())
         run.model.zero_grad()
@@ -219,7 +224,7 @@ def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> 
         optim.clip(list(used.values()), settings.clip_norm)
         values, states = [parameters[name].data for name in used], [run.states[name] for name in used]
         optim.step_all(settings.optimizer, values, states, list(used.values()), share * settings.learning_rate)
-        run.table.update(leaf, share * settings.embedding_learning_rate)
+        run.table.update(share * settings.embedding_learning_rate)
     run.epoch += 1
 
 
@@ -229,7 +234,7 @@ def _finish(run: _Training, genotype: Genotype, dataset: Dataset, folder: Path, 
     assert run.best is not None  # at least one epoch has run
     model.load_state_dict(run.best)
     before = evaluate(model, valid)
-    model.load_state_dict(quantised(run.best, genotype.weight_bits, genotype.embedding_bits))
+    model.load_state_dict(quantised(run.best, genotype))
     save_atomically({name: tensor.clone() for name, tensor in model.state_dict().items()}, folder / "final.pt")
     result: dict[str, Any] = {
         "valid": evaluate(model, valid)._asdict(),

@@ -1,7 +1,8 @@
 """A genotype: one recommender network as typed genes, its canonical form and its digest. No torch here.
 
 A network is a chain of blocks. Source 0 is the raw input (dense features, embedded sparse features), source i block i's output.
-Every block makes one dense vector and one set of sparse vectors ("fields" of `embedding_dim` elements each):
+Every block makes one dense vector and one set of sparse vectors ("fields" of `embedding_dim` elements each; the rows of a table may be
+shorter, zeros follow them):
 
     dense_i  = dense_op(sources) [+ fm(sparse_op output)]
     sparse_i = concat(sparse_op(sources) [, merger(dense_op output): 8 more fields])
@@ -17,7 +18,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.base import Spec, first_problem
@@ -37,6 +38,9 @@ SPARSE_OPERATORS = ("efc", "transformer")
 """Operators that make fields out of fields; they read `sparse_inputs`."""
 
 Precision = Literal[4, 8, 16, 32]
+
+TABLE_GENES = ("embedding_dims", "table_bits")
+"""Genes of the network that hold a value for each table."""
 
 
 class Block(Spec):
@@ -109,6 +113,26 @@ class Genotype(Spec):
     """LayerNorm over the true width after every operator and merger: in the supernet, stand-alone and lowered alike."""
     weight_bits: Precision = 32
     embedding_bits: Precision = 32
+    embedding_dims: tuple[PositiveInt, ...] | None = None
+    """Elements of a row of each table, `embedding_dim` at most; None: all of `embedding_dim`."""
+    table_bits: tuple[Precision, ...] | None = None
+    """Precision of each table; None: all of `embedding_bits`, which plays no part otherwise."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Genes of single tables are left out where there are none, so that JSON and digests are those of version 1 before it had them."""
+        tree: dict[str, Any] = plain(self)
+        return {key: value for key, value in tree.items() if value is not None or key not in TABLE_GENES}
+
+    @model_validator(mode="after")
+    def _tables_fit(self) -> Self:
+        wide = [dim for dim in self.embedding_dims or () if dim > self.embedding_dim]
+        if wide:
+            raise ValueError(f"embedding_dims: {wide[0]}: allowed are 1 to embedding_dim = {self.embedding_dim}")
+        counts = {gene: len(getattr(self, gene)) for gene in TABLE_GENES if getattr(self, gene) is not None}
+        if 0 in counts.values() or len(set(counts.values())) > 1:
+            raise ValueError(f"{' and '.join(f'{gene}: {count} values' for gene, count in counts.items())}: allowed is one for each table")
+        return self
 
     @model_validator(mode="after")
     def _sources_exist(self) -> Self:
@@ -120,6 +144,18 @@ class Genotype(Spec):
                 raise ValueError(f"blocks.{i}: a merger needs the operator whose output it reads")
         return self
 
+    def for_tables(self, count: int) -> tuple[tuple[int, int], ...]:
+        """(dim, bits) of every table of a data set with this many.
+
+        Raises:
+            ConfigError: the genotype has genes of another number of tables.
+        """
+        for gene in TABLE_GENES:
+            if len(getattr(self, gene) or range(count)) != count:
+                raise ConfigError(f"genotype: {gene}: {len(getattr(self, gene))} values, allowed: {count}, one for each table")
+        dims = self.embedding_dims or (self.embedding_dim,) * count
+        return tuple(zip(dims, self.table_bits or (self.embedding_bits,) * count, strict=True))
+
     def dead_blocks(self) -> tuple[int, ...]:
         """Numbers (1 for the first) of the blocks whose outputs nothing live reads."""
         return tuple(sorted(set(range(1, len(self.blocks) + 1)) - set(self._live_blocks())))
@@ -127,12 +163,23 @@ class Genotype(Spec):
     def canonical(self) -> Genotype:
         """The same function without dead blocks, dead operators and unused genes; inputs sorted and renumbered.
 
-        A block's dense and sparse outputs live separately: an output lives when the head or a live operator reads it.
+        A block's dense and sparse outputs live separately: an output lives when the head or a live operator reads it. Tables that are all
+        alike are not told one by one.
         """
         kept = self._live_blocks()
         renumbered = {0: 0} | {old: new for new, old in enumerate(sorted(kept), start=1)}
         blocks = tuple(_renumber(kept[old], renumbered) for old in sorted(kept))
-        return self.model_copy(update={"blocks": blocks})
+        return self.model_copy(update={"blocks": blocks, **self._canonical_tables()})
+
+    def _canonical_tables(self) -> dict[str, Any]:
+        """The genes of tables in the one form that means the same."""
+        found: dict[str, Any] = {}
+        if self.embedding_dims is not None and set(self.embedding_dims) == {self.embedding_dim}:
+            found["embedding_dims"] = None
+        if self.table_bits is not None:
+            found["embedding_bits"] = max(self.table_bits)  # read by nobody unless all tables have it
+            found |= {"table_bits": None} if len(set(self.table_bits)) == 1 else {}
+        return found
 
     def _live_blocks(self) -> dict[int, Block]:
         """The live part of every live block by its number."""

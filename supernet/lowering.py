@@ -70,10 +70,12 @@ class _Lowering:
         if 0 in used:
             self.vectors[0] = self.builder.add(Input(name="dense", elements=max(dense_count, 1)))
         tables = tuple(
-            Table(name=field, rows=rows, dim=dim, bits=genotype.embedding_bits)
-            for field, rows in zip(self.schema["sparse"], self.schema["cardinalities"], strict=True)
+            Table(name=field, rows=rows, dim=own, bits=bits)
+            for field, rows, (own, bits) in zip(
+                self.schema["sparse"], self.schema["cardinalities"], genotype.for_tables(count), strict=True
+            )
         )
-        self.sets[0] = Embedding(tables=tables).lower(self.builder, "embedding", ())
+        self.sets[0] = Embedding(tables=tables, width=dim).lower(self.builder, "embedding", ())
         for place in places(genotype, dense_count, count):
             self._block(place)
         last = genotype.blocks[-1]

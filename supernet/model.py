@@ -85,7 +85,7 @@ class Supernet:
         self.weights = weights if weights is not None else _new_weights(space, schema, self.limits, generator)
 
     def slices(self, genotype: Genotype) -> dict[str, Slice]:
-        """Where each parameter of a canonical genotype lies (the embedding table is used whole)."""
+        """Where each parameter of a canonical genotype lies (tables: see `tables`)."""
         counts = (len(self.schema["dense"]), len(self.schema["sparse"]))
         shapes = parameter_shapes(genotype.model_dump(mode="json"), *counts)
         shift = self.space.blocks - len(genotype.blocks)
@@ -111,12 +111,19 @@ class Supernet:
         """The weights of a canonical genotype by their stand-alone names, table excluded; they may be views."""
         return {name: piece.read(self.weights[piece.shared]) for name, piece in self.slices(genotype).items()}
 
+    def tables(self, genotype: Genotype) -> dict[str, torch.Tensor]:
+        """The tables of a canonical genotype by their stand-alone names, as views: a narrower table has the first columns."""
+        table, rows = self.weights["embedding.weight"], self.schema["cardinalities"]
+        if genotype.embedding_dims is None and genotype.table_bits is None:
+            return {"embedding.weight": table}
+        pieces = zip(table.split(rows), genotype.for_tables(len(rows)), strict=True)
+        return {f"embedding.{number}.weight": piece[:, :dim] for number, (piece, (dim, _)) in enumerate(pieces)}
+
     def extract(self, genotype: Genotype) -> Model:
         """The network on its own, with copies of its weights and the same outputs."""
         canonical = genotype.canonical()
         model = Model(canonical.model_dump(mode="json"), self.schema)
-        state = {"embedding.weight": self.weights["embedding.weight"], **self.parameters(canonical)}
-        model.load_state_dict(state)
+        model.load_state_dict({**self.tables(canonical), **self.parameters(canonical)})
         return model.eval()
 
 

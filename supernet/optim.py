@@ -110,29 +110,34 @@ class RowSparseTable:
     it is next read (and to all rows by `settle`). The gradient is never as large as the table.
     """
 
-    def __init__(self, weight: torch.Tensor, name: TableName, l2: float) -> None:
+    def __init__(self, weight: torch.Tensor, name: TableName, l2: float, count: Literal["element", "row"] = "row") -> None:
         self.weight, self.name, self.l2 = weight, name, l2
-        self.state = new_state(name, weight, count="row")
+        self.state = new_state(name, weight, count=count)
         self.decayed = torch.zeros(weight.shape[0] if l2 else 0, 1, dtype=torch.float64)
         """Decay exponent that each row has already seen; empty without L2."""
         self.decay = 0.0
         """Decay exponent so far: sum over steps of rate * l2."""
 
-    def look_up(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Rows of the batch: (embedded (rows, fields, dim), the leaf (unique rows, dim) whose gradient `update` takes)."""
+    def look_up(self, ids: torch.Tensor, width: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows of the batch: (embedded (rows, fields, dim), the leaf (unique rows, dim) whose gradient `update` takes).
+
+        Args:
+            ids: row numbers (rows, fields).
+            width: only the first so many elements of each row are read, differentiated and updated (the decay is the whole row's).
+        """
         self._ids, inverse = torch.unique(ids, return_inverse=True)
         rows = self.weight.index_select(0, self._ids)
         if self.l2:
             rows *= torch.exp(self.decayed.index_select(0, self._ids) - self.decay).float()
-        leaf = rows.requires_grad_()
+        self._rows, leaf = rows, rows[:, :width].requires_grad_()
         return torch.nn.functional.embedding(inverse, leaf), leaf
 
     def update(self, leaf: torch.Tensor, rate: float) -> None:
         """Applies the gradient of the rows that `look_up` gave."""
-        ids, values = self._ids, leaf.detach()
+        ids, width = self._ids, leaf.shape[1]
         state = {key: tensor.index_select(0, ids) for key, tensor in self.state.items()}
-        step(self.name, values, state, leaf.grad, rate)
-        self.weight.index_copy_(0, ids, values)
+        step(self.name, leaf.detach(), {key: tensor[:, :width] for key, tensor in state.items()}, leaf.grad, rate)  # in `_rows`
+        self.weight.index_copy_(0, ids, self._rows)
         for key, tensor in state.items():
             self.state[key].index_copy_(0, ids, tensor)
         if self.l2:

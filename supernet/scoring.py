@@ -1,14 +1,14 @@
 """Scores a candidate with the supernet's weights: refit the last layer on training rows, then log loss and AUC on validation.
 
 The candidate's weights and tables are first rounded to its precisions, so the score feels them. Looked-up embeddings of the
-scoring rows are kept, one copy for each table precision; a candidate then costs one forward pass and a small logistic regression.
+scoring rows are kept, one copy for each precision that all tables share; where tables differ in dim or precision, their vectors are cut
+and rounded out of the unrounded copy, chunk by chunk. A candidate then costs one forward pass and a small logistic regression.
 A score is a function of (supernet, candidate's digest, settings): no order, no worker count, no other candidate plays a part.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from pimsim.spec.base import Spec
 from supernet.genotype import Genotype
 from supernet.metrics import Score, score_logits
-from supernet.quantise import quantise, quantised
+from supernet.quantise import quantise, quantised, stored_rows
 from supernet.runs import by_chunks, fixed_arithmetic
 from supernet.standalone import features
 from supernet.training import open_supernet
@@ -71,16 +71,14 @@ class Scorer:
         with fixed_arithmetic(self.settings.threads), torch.inference_mode():
             canonical = genotype.canonical()
             bits = canonical.weight_bits
-            weights = quantised(self.supernet.parameters(canonical), bits, 32)
-            fit_embedded, valid_embedded = self._embeddings(canonical.embedding_bits)
-            tree = canonical.model_dump(mode="json")
+            weights = quantised(self.supernet.parameters(canonical), canonical)
             weight, bias = weights["head.weight"][0], weights["head.bias"][0]
             if self.settings.head_rows:
                 original = self.supernet.parameters(canonical)["head.weight"][0]
-                head_input = self._features(tree, weights, self._fit, fit_embedded)
+                head_input = self._features(canonical, weights, 0)
                 weight, bias = fit_head(head_input, self._fit.label, original, bias, self.settings.head_l2, self.settings.head_steps)
                 weight = quantise(weight.unsqueeze(0), bits)[0]
-            logit = self._features(tree, weights, self._valid, valid_embedded, (weight, bias))
+            logit = self._features(canonical, weights, 1, (weight, bias))
             return score_logits(self._valid.label.numpy(), logit.numpy())
 
     def _embeddings(self, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,16 +94,19 @@ class Scorer:
 
     def _features(
         self,
-        tree: dict[str, Any],
+        genotype: Genotype,
         weights: dict[str, torch.Tensor],
-        rows: _Rows,
-        embedded: torch.Tensor,
+        rows_number: int,
         head: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """The head's input, or its logits."""
+        """The head's input, or its logits, of the rows to fit on (0) or of the validation rows (1)."""
+        rows, tree = (self._fit, self._valid)[rows_number], genotype.model_dump(mode="json")
+        own = genotype.embedding_dims is not None or genotype.table_bits is not None
+        embedded = self._embeddings(32 if own else genotype.embedding_bits)[rows_number]
 
         def made(part: slice) -> torch.Tensor:
-            x = features(tree, weights, rows.dense[part], embedded[part])
+            looked_up = stored_rows(embedded[part], genotype) if own else embedded[part]
+            x = features(tree, weights, rows.dense[part], looked_up)
             return x if head is None else torch.addmv(head[1], x, head[0])
 
         return by_chunks(len(rows.label), self.settings.chunk, self.settings.threads, made)

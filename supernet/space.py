@@ -3,6 +3,9 @@
 Sampling distribution (the same for training, search and mutation; NASRec trains on one and searches on another):
 every categorical gene is uniform over its values; a set of inputs first draws its size uniformly from
 1..min(sources, max_fan_in), then a uniform subset of that size. Genes are independent.
+
+A space may have genes of single tables (`table_dims`, `table_bits`). How many tables there are, the data set says; such a space is
+bound to it by `for_tables` before anything is drawn from it.
 """
 
 from __future__ import annotations
@@ -14,12 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from pimsim.configs import read_yaml, resolve, set_dotted
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.base import Spec, validate
-from supernet.genotype import DENSE_READS, SPARSE_OPERATORS, Block, Genotype, Precision
+from supernet.genotype import DENSE_READS, SPARSE_OPERATORS, TABLE_GENES, Block, Genotype, Precision
 
 _BLOCK_GENES = (
     "dense_op", "sparse_op", "dense_dim", "sparse_dim",
@@ -30,6 +33,17 @@ _GLOBAL_GENES = ("weight_bits", "embedding_bits")
 
 def _name(block: int | None, gene: str) -> str:
     return gene if block is None else f"blocks.{block}.{gene}"
+
+
+def _read(genotype: Genotype, block: int | None, gene: str) -> Any:
+    """The value of a gene; that of table 3's dim is called `embedding_dims.3`."""
+    if block is not None:
+        return getattr(genotype.blocks[block], gene)
+    whole, _, table = gene.partition(".")
+    value = getattr(genotype, whole)
+    if not table:
+        return value
+    return value[int(table)] if value else {"embedding_dims": genotype.embedding_dim, "table_bits": genotype.embedding_bits}[whole]
 
 
 class Space(Spec):
@@ -54,6 +68,12 @@ class Space(Spec):
     embedding_dim: PositiveInt = 16
     weight_bits: tuple[Precision, ...] = Field((32,), min_length=1)
     embedding_bits: tuple[Precision, ...] = Field((32,), min_length=1)
+    table_dims: tuple[PositiveInt, ...] | None = Field(None, min_length=1)
+    """Elements of a row of each table, `embedding_dim` at most, a gene for each table; None: `embedding_dim` for all."""
+    table_bits: tuple[Precision, ...] | None = Field(None, min_length=1)
+    """Precisions of each table, a gene for each table in place of `embedding_bits`; None: `embedding_bits` for all."""
+    tables: PositiveInt | None = None
+    """Tables of the data set; filled in by `for_tables` where a gene needs it."""
     layer_norm: bool = True
     dense_columns: Literal["operator", "source"] = "operator"
     """Columns that an earlier dense output takes in the shared weights of what reads it: its own for each operator that may have made
@@ -68,10 +88,39 @@ class Space(Spec):
             for name in given:
                 if name not in allowed:
                     raise ValueError(unknown_name(kind, name, allowed))
-        for key in (*_GLOBAL_GENES, "dense_operators", "sparse_operators", "dense_dims", "sparse_dims", "interact", "fm"):
-            if len(set(getattr(self, key))) != len(getattr(self, key)):
+        sets = ("dense_operators", "sparse_operators", "dense_dims", "sparse_dims", "interact", "fm", "table_dims", "table_bits")
+        for key in (*_GLOBAL_GENES, *sets):
+            values = getattr(self, key) or ()
+            if len(set(values)) != len(values):
                 raise ValueError(f"{key}: a value stands twice")
+        if max(self.table_dims or (1,)) > self.embedding_dim:
+            raise ValueError(f"table_dims: {max(self.table_dims or ())}: allowed are 1 to embedding_dim = {self.embedding_dim}")
+        if self.table_bits and len(self.embedding_bits) > 1:
+            raise ValueError(f"embedding_bits: {list(self.embedding_bits)}: table_bits takes its place; leave one value")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys of tables are left out where there are none: records of spaces without them stay as they were."""
+        tree: dict[str, Any] = plain(self)
+        return {key: value for key, value in tree.items() if value is not None or key not in ("table_dims", "table_bits", "tables")}
+
+    def for_tables(self, count: int) -> Space:
+        """The space on a data set with this many tables; itself where no gene asks for the number.
+
+        Raises:
+            ConfigError: it is bound to another number.
+        """
+        if not self._table_genes():
+            return self
+        if self.tables not in (None, count):
+            raise ConfigError(f"space {self.name}: tables: {self.tables}: the data set has {count}")
+        return self.model_copy(update={"tables": count})
+
+    def _table_genes(self) -> dict[str, tuple[int, ...]]:
+        """Values of the genes that every table has one of, under their names in a genotype."""
+        named = {"embedding_dims": self.table_dims, "table_bits": self.table_bits}
+        return {gene: values for gene, values in named.items() if values}
 
     def _gene(self, gene: str, sources: int) -> tuple[Any, ...] | None:
         """Values of a categorical gene; None for a set of inputs."""
@@ -87,15 +136,24 @@ class Space(Spec):
             "fm": self.fm,
             "weight_bits": self.weight_bits,
             "embedding_bits": self.embedding_bits,
-        }.get(gene)
+            **self._table_genes(),
+        }.get(gene.partition(".")[0])
 
     def _input_sets(self, sources: int) -> int:
         return sum(comb(sources, k) for k in range(1, min(sources, self.max_fan_in) + 1))
 
     def _genes(self) -> Iterator[tuple[int | None, str]]:
-        """Every gene as (block index, name); block index None for the genes of the whole network."""
+        """Every gene as (block index, name); block index None for the genes of the whole network and of its tables."""
         yield from ((i, gene) for i in range(self.blocks) for gene in _BLOCK_GENES)
-        yield from ((None, gene) for gene in _GLOBAL_GENES)
+        yield from ((None, gene) for gene in self._network_genes())
+
+    def _network_genes(self) -> list[str]:
+        """Names of the genes of the whole network and of its tables."""
+        wanted = self._table_genes()
+        if wanted and self.tables is None:
+            key = "table_dims" if self.table_dims else "table_bits"
+            raise ConfigError(f"space {self.name}: {key}: how many tables there are is not known; name a data set, or set `tables`")
+        return [*_GLOBAL_GENES, *(f"{gene}.{table}" for gene in wanted for table in range(self.tables or 0))]
 
     def _choices(self, block: int | None, gene: str) -> int:
         sources = 1 if block is None else block + 1
@@ -116,7 +174,7 @@ class Space(Spec):
     def sample(self, rng: np.random.Generator) -> Genotype:
         """A random genotype (distribution: see the module)."""
         blocks = tuple(Block(**{gene: self._draw(gene, i + 1, rng) for gene in _BLOCK_GENES}) for i in range(self.blocks))
-        return self._genotype(blocks, {gene: self._draw(gene, 1, rng) for gene in _GLOBAL_GENES})
+        return self._genotype(blocks, {gene: self._draw(gene, 1, rng) for gene in self._network_genes()})
 
     def widest(self, rng: np.random.Generator) -> Genotype:
         """A path for warm-up training: full widths, every source, both mergers if the space has them; operators are drawn.
@@ -138,10 +196,13 @@ class Space(Spec):
             )
             for i in range(self.blocks)
         )
-        return self._genotype(blocks, {gene: max(getattr(self, gene)) for gene in _GLOBAL_GENES})
+        return self._genotype(blocks, {gene: max(self._gene(gene, 1) or ()) for gene in self._network_genes()})
 
-    def _genotype(self, blocks: tuple[Block, ...], bits: dict[str, Any]) -> Genotype:
-        return Genotype(space=self.name, blocks=blocks, embedding_dim=self.embedding_dim, layer_norm=self.layer_norm, **bits)
+    def _genotype(self, blocks: tuple[Block, ...], genes: dict[str, Any]) -> Genotype:
+        """A genotype of blocks and the values of the network's genes."""
+        held = {gene: genes[gene] for gene in _GLOBAL_GENES}
+        held |= {gene: tuple(genes[f"{gene}.{table}"] for table in range(self.tables or 0)) for gene in self._table_genes()}
+        return Genotype(space=self.name, blocks=blocks, embedding_dim=self.embedding_dim, layer_norm=self.layer_norm, **held)
 
     def mutate(self, genotype: Genotype, rng: np.random.Generator) -> Genotype:
         """A genotype that differs in exactly one gene, chosen uniformly among those with a choice, re-drawn until it differs.
@@ -154,13 +215,12 @@ class Space(Spec):
         if not genes:
             raise ConfigError(f"space {self.name}: has one genotype only, there is nothing to mutate")
         block, gene = genes[int(rng.integers(len(genes)))]
-        holder = genotype if block is None else genotype.blocks[block]
-        old = getattr(holder, gene)
+        old = _read(genotype, block, gene)
         while (new := self._draw(gene, 1 if block is None else block + 1, rng)) == old:
             pass
         if block is None:
-            return genotype.model_copy(update={gene: new})
-        changed = holder.model_copy(update={gene: new})
+            return self._genotype(genotype.blocks, {name: _read(genotype, None, name) for name in self._network_genes()} | {gene: new})
+        changed = genotype.blocks[block].model_copy(update={gene: new})
         return genotype.model_copy(update={"blocks": (*genotype.blocks[:block], changed, *genotype.blocks[block + 1 :])})
 
     def crossover(self, a: Genotype, b: Genotype, rng: np.random.Generator) -> Genotype:
@@ -172,9 +232,9 @@ class Space(Spec):
             picks = rng.integers(2, size=len(_BLOCK_GENES))
             genes = zip(_BLOCK_GENES, picks, strict=True)
             blocks.append(Block(**{gene: getattr(two if pick else one, gene) for gene, pick in genes}))
-        picks = rng.integers(2, size=len(_GLOBAL_GENES))
-        bits = {gene: getattr(b if pick else a, gene) for gene, pick in zip(_GLOBAL_GENES, picks, strict=True)}
-        return self._genotype(tuple(blocks), bits)
+        names = self._network_genes()
+        picks = rng.integers(2, size=len(names))
+        return self._genotype(tuple(blocks), {gene: _read(b if pick else a, None, gene) for gene, pick in zip(names, picks, strict=True)})
 
     def genes(self) -> dict[str, tuple[Any, ...]]:
         """Values of every gene that has a choice, by dotted name (`blocks.2.dense_op`); a set of inputs is one value."""
@@ -188,14 +248,13 @@ class Space(Spec):
             ConfigError: the genotype is not of this space.
         """
         self._require(genotype)
-        held = {(b, g): getattr(genotype if b is None else genotype.blocks[b], g) for b, g in self._genes()}
-        return {_name(b, g): value for (b, g), value in held.items() if len(self._values(b, g)) > 1}
+        return {_name(b, g): _read(genotype, b, g) for b, g in self._genes() if len(self._values(b, g)) > 1}
 
     def from_flat(self, flat: dict[str, Any]) -> Genotype:
         """The genotype with these values, as `to_flat` gives them."""
         held = {(b, g): flat.get(_name(b, g), self._values(b, g)[0]) for b, g in self._genes()}
         blocks = tuple(Block(**{gene: held[i, gene] for gene in _BLOCK_GENES}) for i in range(self.blocks))
-        return self._genotype(blocks, {gene: held[None, gene] for gene in _GLOBAL_GENES})
+        return self._genotype(blocks, {gene: held[None, gene] for gene in self._network_genes()})
 
     def _values(self, block: int | None, gene: str) -> tuple[Any, ...]:
         values = self._gene(gene, 1 if block is None else block + 1)
@@ -212,10 +271,13 @@ class Space(Spec):
         for key in ("embedding_dim", "layer_norm"):
             if getattr(genotype, key) != getattr(self, key):
                 return f"{key}: {getattr(genotype, key)}, allowed: {getattr(self, key)}"
+        for gene in TABLE_GENES:
+            given, wanted = len(getattr(genotype, gene) or ()), self.tables if gene in self._table_genes() else 0
+            if given and given != wanted:
+                return f"{gene}: {given} values, allowed: {wanted or 'none'}"
         for index, gene in self._genes():
-            holder = genotype if index is None else genotype.blocks[index]
             place, sources = (gene, 1) if index is None else (f"blocks.{index}.{gene}", index + 1)
-            value, values = getattr(holder, gene), self._gene(gene, sources)
+            value, values = _read(genotype, index, gene), self._gene(gene, sources)
             if values is not None and value not in values:
                 return f"{place}: {value}, allowed: {', '.join(str(v) for v in values)}"
             if values is None and not 1 <= len(value) <= self.max_fan_in:

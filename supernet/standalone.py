@@ -12,6 +12,9 @@ input, source i the output of block i; each block makes a dense vector and a set
     sparse_i = concat(sparse_op(sources) [, merger(dense_op output): 8 more fields])
     logit    = head(concat(dense_last, flattened sparse_last))
 
+A genotype may give each table a dim of its own (`embedding_dims`, at most `embedding_dim`): the table is as narrow as that, and zeros
+follow each vector that is looked up.
+
 Weights are (out, in) as in torch.nn.Linear and carry the names of the matching operator in `workloads.operators`. A projection
 whose weight is absent is skipped: the sizes already match. Inside, fields stand first, (fields, rows, embedding_dim): a layer over the
 field axis is one matrix product, joined fields are whole blocks of memory, and LayerNorm over fields runs along contiguous values.
@@ -263,7 +266,7 @@ class Model(nn.Module):
         super().__init__()
         self.genotype, self.schema = genotype, schema
         rows = schema["cardinalities"]
-        self.embedding = nn.Embedding(sum(rows), genotype["embedding_dim"], device="meta").to_empty(device="cpu")
+        self.embedding = _tables(genotype, rows)
         offsets = [sum(rows[:i]) for i in range(len(rows))]
         self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.long), persistent=False)
         for name, shape in parameter_shapes(genotype, len(schema["dense"]), len(rows)).items():
@@ -284,7 +287,10 @@ class Model(nn.Module):
 
     def embed(self, sparse: torch.Tensor) -> torch.Tensor:
         """Table rows (rows, fields, dim) of field-local indices (rows, fields)."""
-        return self.embedding(sparse.long() + self.offsets)
+        if isinstance(self.embedding, nn.Embedding):
+            return self.embedding(sparse.long() + self.offsets)
+        vectors = [table(sparse[:, i].long()) for i, table in enumerate(self.embedding)]
+        return torch.stack([functional.pad(x, (0, self.genotype["embedding_dim"] - x.shape[1])) for x in vectors], dim=1)
 
     def features(self, dense: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
         """The head's input."""
@@ -301,6 +307,18 @@ class Model(nn.Module):
     def head_of(self, head_input: torch.Tensor) -> torch.Tensor:
         """Logits (rows,) of the last linear layer."""
         return functional.linear(head_input, self.head.weight, self.head.bias).squeeze(1)
+
+
+def _tables(genotype, rows):
+    """All tables in one, or a list of them where the genotype tells one from another."""
+
+    def table(count, dim):
+        return nn.Embedding(count, dim, device="meta").to_empty(device="cpu")
+
+    if not genotype.get("embedding_dims") and not genotype.get("table_bits"):
+        return table(sum(rows), genotype["embedding_dim"])
+    dims = genotype.get("embedding_dims") or [genotype["embedding_dim"]] * len(rows)
+    return nn.ModuleList(table(count, dim) for count, dim in zip(rows, dims, strict=True))
 
 
 def initialise(name: str, tensor: torch.Tensor, generator: torch.Generator | None = None) -> None:

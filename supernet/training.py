@@ -26,6 +26,7 @@ from supernet.runs import Progress, claim, fixed_arithmetic, read_torch, save_at
 from supernet.sampling import STRATEGIES, Strategy
 from supernet.space import Space
 from supernet.standalone import features
+from supernet.tables import Tables
 from workloads.data import Dataset, iterate
 from workloads.data.batches import batch_count
 
@@ -84,6 +85,7 @@ def train_supernet(
     Raises:
         RunError: the folder belongs to other settings, another space or other data.
     """
+    space = space.for_tables(len(dataset.schema.sparse))
     claim(folder, _identity(space, dataset, settings))
     target, checkpoint = folder / "supernet.pt", folder / "checkpoint.pt"
     if target.exists():
@@ -149,10 +151,10 @@ class _Run:
         generator = torch.Generator().manual_seed(settings.seed)
         self.supernet = Supernet(space, schema_dict(dataset.schema), generator=generator)
         weights = self.supernet.weights
-        cardinalities = self.supernet.schema["cardinalities"]
-        self.offsets = torch.tensor(np.concatenate([[0], np.cumsum(cardinalities)[:-1]]), dtype=torch.long)
+        rows, table, varied = self.supernet.schema["cardinalities"], weights["embedding.weight"], len(space.table_dims or ()) > 1
+        pieces = table.split(rows) if space.table_dims else (table,)
         table_optimizer = settings.embedding_optimizer or settings.optimizer
-        self.table = optim.RowSparseTable(weights["embedding.weight"], table_optimizer, settings.embedding_l2)
+        self.table = Tables(pieces, rows, space.embedding_dim, table_optimizer, settings.embedding_l2, varied)
         self.states = {n: optim.new_state(settings.optimizer, w) for n, w in weights.items() if n != "embedding.weight"}
 
     def state(self) -> dict[str, Any]:
@@ -191,7 +193,7 @@ class _Run:
         settings, genotype = self.settings, self.path()
         slices = self.supernet.slices(genotype)
         weights = {n: s.read(self.supernet.weights[s.shared]).detach().requires_grad_() for n, s in slices.items()}
-        embedded, rows = self.table.look_up(torch.from_numpy(batch.sparse).long() + self.offsets)
+        embedded = self.table.look_up(torch.from_numpy(batch.sparse), genotype.embedding_dims)
         head_input = features(genotype.model_dump(mode="json"), weights, torch.from_numpy(batch.dense), embedded)
         logit = torch.nn.functional.linear(head_input, weights["head.weight"], weights["head.bias"]).squeeze(1)
         label = torch.from_numpy(batch.label).float()
@@ -205,6 +207,6 @@ class _Run:
             piece, rate = slices[name], share * settings.learning_rate
             values, states = self.supernet.weights[piece.shared], self.states[piece.shared]
             optim.step_slice(settings.optimizer, values, states, gradient, piece.columns, rate)
-        self.table.update(rows, share * settings.embedding_learning_rate)
+        self.table.update(share * settings.embedding_learning_rate)
         self.step += 1
         return float(loss.detach())

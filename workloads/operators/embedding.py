@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt, model_validator
 
 from pimsim.graph import Gather, Table, WorkloadBuilder
 from workloads.operators.base import Operator, Shape
@@ -19,13 +19,23 @@ class Embedding(Operator):
     """For each table, `pooling` row numbers -> the sum of those rows; one gather-and-reduce for all tables.
 
     Inputs: one int array (batch, pooling) per table; in a table with a pooling factor above 1, -1 is no look-up.
-    Output: (tables, dim) if all tables share one dim, else (sum of dims,).
+    Output: (tables, dim) if all tables share one dim, else (sum of dims,); (tables, width) with a `width`.
     Parameters: `<table>.weight` (rows, dim).
 
     The reference looks up the arrays it is given; rounding to a table's `bits` is the caller's.
     """
 
     tables: tuple[Table, ...] = Field(min_length=1)
+    width: PositiveInt | None = None
+    """Each vector lies at the start of so many elements, zeros behind it. The zeros stay where they are from batch to batch: what is
+    gathered and written are the vectors alone, what the next operator reads and multiplies is the whole width."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for table in self.tables:
+            if self.width is not None and table.dim > self.width:
+                raise ValueError(f"width: {self.width}: narrower than table {table.name!r} of dim {table.dim}")
+        return self
 
     @property
     def in_shapes(self) -> tuple[Shape, ...]:
@@ -33,7 +43,7 @@ class Embedding(Operator):
 
     @property
     def out_shape(self) -> Shape:
-        dims = [table.dim for table in self.tables]
+        dims = [self.width or table.dim for table in self.tables]
         return (len(dims), dims[0]) if len(set(dims)) == 1 else (sum(dims),)
 
     def parameter_shapes(self) -> dict[str, Shape]:
@@ -50,14 +60,18 @@ class Embedding(Operator):
         pooled = []
         for table, ids in zip(self.tables, inputs, strict=True):
             rows = parameters[f"{table.name}.weight"][ids]
-            pooled.append((np.where(ids[..., None] < 0, 0, rows) if table.pooling > 1 else rows).sum(axis=1))
+            vectors = (np.where(ids[..., None] < 0, 0, rows) if table.pooling > 1 else rows).sum(axis=1)
+            pooled.append(np.pad(vectors, ((0, 0), (0, (self.width or table.dim) - table.dim))))
         return np.concatenate(pooled, axis=1).reshape(len(inputs[0]), *self.out_shape)
 
     def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         import torch
 
         tables = zip(self.tables, inputs, strict=True)
-        pooled = [pooled_rows(parameters[f"{table.name}.weight"], ids) for table, ids in tables]
+        pooled = []
+        for table, ids in tables:
+            vectors = pooled_rows(parameters[f"{table.name}.weight"], ids)
+            pooled.append(torch.nn.functional.pad(vectors, (0, (self.width or table.dim) - table.dim)))
         return torch.cat(pooled, dim=1).reshape(len(inputs[0]), *self.out_shape)
 
 
