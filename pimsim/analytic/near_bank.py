@@ -34,7 +34,7 @@ from pimsim.errors import ConfigError
 from pimsim.graph import AnyPrimitive, Elementwise, Gather, MatMul, Product, Reduce
 from pimsim.spec.device import DeviceSpec
 from pimsim.units.near_bank import FUNCTIONS
-from pimsim.units.near_bank_gather import _partial_bursts
+from pimsim.units.near_bank_gather import _partial_bursts, extra_adds
 
 Array = NDArray[np.float64]
 LIMITS = ("all-bank column commands", "mode switches and row openings", "row openings", "reading partial sums back")
@@ -376,7 +376,7 @@ class NearBank(Analytic):
         back = stream(table, of["back"] * table["burst_bytes"], 1.0)
         back = collected(table, back, back.bytes * 8)
         moved = of["sums"] * table["burst_bytes"]
-        host = roofline(table, of["extra"] * max(t.dim for t in item.tables), moved)
+        host = roofline(table, of["extra"], moved)
         if end_to_end:
             time = time + back.latency_ps + host.latency_ps
             ratio = of["sums"] / np.maximum(of["back"], 1)
@@ -434,7 +434,7 @@ def _count(unit: Any, item: Gather, device: DeviceSpec, trace: Trace) -> dict[st
             "busiest": 0.0,
             "back": float(read.max()),
             "sums": float(read.sum()),
-            "extra": float(len(pairs[0]) - len(np.unique(bag))),
+            "extra": float(extra_adds(item, pairs[0])),
         }
     number = where.channel * unit.units_per_channel + where.bank // unit.banks_per_unit(organisation)
     pairs = np.unique(np.stack([bag, number]), axis=1)
@@ -447,7 +447,7 @@ def _count(unit: Any, item: Gather, device: DeviceSpec, trace: Trace) -> dict[st
         "busiest": float(per_unit.max()),
         "back": float(back.max()),
         "sums": float(per_unit.sum()),
-        "extra": float(len(pairs[0]) - len(np.unique(bag))),
+        "extra": float(extra_adds(item, pairs[0])),
     }
 
 

@@ -66,8 +66,8 @@ def gather_banks(unit: NearBankSpec, item: Gather, device: DeviceSpec, where: Co
     waves = int(-(-per_unit.max(initial=0) // unit.accumulators))
     switch = commands([(ACT, 0, REGISTER_ROW), (WR, 0, REGISTER_ROW), (PRE, 0, REGISTER_ROW)] * 2)
     switching = issue_stream(dram.model_copy(update={"channels": 1}), switch).cycles * timing["tCK_ps"] * waves
-    read, extra = per_unit.reshape(dram.channels, -1).sum(axis=1), len(pairs[0]) - len(np.unique(bag))
-    back, host = _read_back(item, device, read, extra, unit.units_per_channel)
+    read = per_unit.reshape(dram.channels, -1).sum(axis=1)
+    back, host = _read_back(device, read, extra_adds(item, pairs[0]), unit.units_per_channel)
     energy = dict(inside.energy_pj)
     energy.pop("dram_read", None)
     energy["pim_column"] = int(where.bursts.sum()) * organisation.burst_bytes * 8 * unit.column_read_pj_per_bit
@@ -88,7 +88,7 @@ def gather_striped(unit: NearBankSpec, item: Gather, device: DeviceSpec, where: 
     single = dram.model_copy(update={"channels": 1})
     gap = max(unit.column_gap(table.bits, organisation, timing) for table in item.tables)
     slots = _partial_bursts(item, organisation, pieces=unit.units_per_channel)
-    cycles, read, partials = 0, np.zeros(dram.channels, np.int64), 0
+    cycles, read, partials = 0, np.zeros(dram.channels, np.int64), np.zeros(0, np.int64)
     counts: dict[str, int] = {}
     busiest: dict[str, int] = {}
     energy: dict[str, float] = {}
@@ -103,8 +103,8 @@ def gather_striped(unit: NearBankSpec, item: Gather, device: DeviceSpec, where: 
         counts = {name: int(count) for name, count in add_up(counts, result.counts).items()}
         energy = add_up(energy, _program_energy(unit, program, device, organisation))
         read[channel] = write_backs * unit.units_per_channel
-        partials += len(bags)
-    back, host = _read_back(item, device, read, partials - len(np.unique(bag)), unit.units_per_channel)
+        partials = np.concatenate([partials, bags])
+    back, host = _read_back(device, read, extra_adds(item, partials), unit.units_per_channel)
     energy["pim_mac"] = _add_pj(unit, item, bag)
     return Gathered(cycles * timing["tCK_ps"], counts, busiest, energy, back, host, "all-bank row openings")
 
@@ -125,7 +125,13 @@ def _partial_bursts(item: Gather, organisation: Organisation, pieces: int = 1) -
     return np.array([-(-size // organisation.burst_bytes) for size in sizes], np.int64)
 
 
-def _read_back(item: Gather, device: DeviceSpec, bursts: IntArray, extra_partials: int, nodes: int) -> tuple[Traffic, OperatorCost]:
+def extra_adds(item: Gather, bags: IntArray) -> int:
+    """Additions that join partial sums, given the bag (sample x tables + table) of each."""
+    dims = np.array([table.dim for table in item.tables], np.int64)
+    return int(dims[bags % len(dims)].sum() - dims[np.unique(bags) % len(dims)].sum())
+
+
+def _read_back(device: DeviceSpec, bursts: IntArray, adds: int, nodes: int) -> tuple[Traffic, OperatorCost]:
     """Traffic of reading partial sums from `nodes` units a channel (bursts in each; the busiest sets the time), the host's additions."""
     from pimsim.engine.interconnect import collected
     from pimsim.engine.memory import command_energy, stream
@@ -137,8 +143,7 @@ def _read_back(item: Gather, device: DeviceSpec, bursts: IntArray, extra_partial
     counts = {name: round(count * total / max(int(bursts.max(initial=0)), 1)) for name, count in busiest.commands.items()}
     traffic = replace(busiest, bytes=total * size, commands=counts, energy_pj=command_energy(dram, counts, total * size * 8))
     traffic = collected(traffic, device.interconnect, nodes, int(bursts.max(initial=0)) * size * 8)
-    widest = max(table.dim for table in item.tables)
-    return traffic, roofline(device, extra_partials * widest, total * size)
+    return traffic, roofline(device, adds, total * size)
 
 
 def _add_pj(unit: NearBankSpec, item: Gather, bag: IntArray) -> float:
