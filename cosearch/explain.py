@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from cosearch.calibrate import expected
 from cosearch.candidate import Candidate
 from cosearch.evaluator import CandidateEvaluator
 from cosearch.loop import MODEL_METRICS
@@ -29,18 +30,20 @@ def explain(run: RunFolder, trial: Trial, progress: Progress) -> dict[str, Any]:
         `id`, `digest`, `metrics` (as this version of the simulator gives them), `stored` (as the search kept them); `operators` (a row
         for each operator of a lone batch), `utilisation` and `bottleneck`; `hardware`: for every other value of every hardware gene the
         figures with it, or why there is no such device; `model`: for every part that can be taken away or made smaller within the space,
-        the figures without it, log loss by the supernet as in the search.
+        the figures without it, log loss by the supernet as in the search; `expected_alone`: where the run has a calibration, the
+        expected `logloss` alone, its `error`, and whether the network lies `inside` the range that was calibrated on.
     """
     from pimsim.api import simulate
 
     evaluator = CandidateEvaluator(run.problem, run.path, run.resolved["dataset"])
-    candidate = trial.candidate
+    candidate, alone = trial.candidate, expected(run, [trial])
     report = simulate(evaluator.device(candidate), evaluator.workload(candidate.model), costs=evaluator.costs)
     return {
         "id": trial.id,
         "digest": trial.digest,
         "metrics": evaluator.evaluate(candidate, _score(trial)),
         "stored": trial.metrics,
+        "expected_alone": asdict(alone[trial.id]) if alone else None,
         "operators": [asdict(row) for row in report.operators],
         "utilisation": report.utilisation,
         "bottleneck": report.bottleneck,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosearch.calibrate import calibrate, proxies_of
 from cosearch.problem import section_settings
 from cosearch.progress import Progress
 from cosearch.runfolder import RunFolder
@@ -49,10 +49,14 @@ def rank_check(run: RunFolder, study: RankStudy, jobs: int, progress: Progress) 
     Returns:
         `networks`, `truth` (best, median, worst log loss alone) and `ways`: for every way of scoring its name, its statistics (see
         `supernet.rank.rank_statistics`, each `value`, `low`, `high`) and `tau_below_shipped`, how far its tau lies below the run's own.
+        `proxies`: the same for every zero-cost proxy (signs turned so that a positive tau speaks for it); `calibrated`: the same for
+        the run's scores calibrated on the other networks, with `features`, `loo_rmse` and `spread` of `rank/calibration.json`.
 
     Raises:
         RunError: the run has no finished supernet, or a network could not be trained.
     """
+    import numpy as np
+
     from supernet.rank import draw_networks
     from supernet.training import open_supernet
     from workloads.data import open_dataset
@@ -65,8 +69,22 @@ def rank_check(run: RunFolder, study: RankStudy, jobs: int, progress: Progress) 
         name: _scores(folder, dataset, settings, networks, name, progress)
         for name, folder, settings in _ways(run, study, dataset, progress)
     }
-    _write_networks(run.path / "rank" / "networks.csv", networks, alone, scores)
-    return _result(study, [found["logloss"] for found in alone], scores)
+    proxies = proxies_of(dataset, networks, study.seed, progress)
+    truth = [found["logloss"] for found in alone]
+    calibration, held_out = calibrate(run, scores[_own_way(run, scores)], proxies, truth, study.seed)
+    by_proxy = {name: [found[name] for found in proxies] for name in proxies[0]}
+    _write_networks(run.path / "rank" / "networks.csv", networks, alone, scores | by_proxy | {"calibrated": held_out})
+    told = _Told(study, truth, next(iter(scores.values())))
+    best, median, worst = np.percentile(truth, [0, 50, 100]).tolist()
+    fit = {"features": [f.name for f in calibration.features], "loo_rmse": calibration.loo_rmse, "spread": calibration.spread}
+    return {
+        "networks": len(truth),
+        "top_k": study.top_k,
+        "truth": {"best": best, "median": median, "worst": worst},
+        "ways": [told(name, values) for name, values in scores.items()],
+        "proxies": [told(name, [-value for value in values]) for name, values in by_proxy.items()],
+        "calibrated": told("calibrated on the other networks", held_out) | fit,
+    }
 
 
 def _train_alone(run: RunFolder, networks: list[Genotype], seed: int, jobs: int, progress: Progress) -> list[dict[str, float]]:
@@ -110,6 +128,14 @@ def _ways(run: RunFolder, study: RankStudy, dataset: Dataset, progress: Progress
         yield f"{strategy}, as trained", folder, plain
 
 
+def _own_way(run: RunFolder, names: Iterable[str]) -> str:
+    """The way in which the search itself scored: the first one with or without a refit, as its settings say."""
+    from supernet.scoring import ScoringSettings
+
+    refitted = section_settings(ScoringSettings, run.problem, "scoring").head_rows > 0
+    return next(name for name in names if name.endswith("refitted") == refitted)
+
+
 def _scores(folder: Path, dataset: Dataset, settings: Any, networks: list[Genotype], name: str, progress: Progress) -> list[float]:
     from supernet.scoring import Scorer
 
@@ -121,20 +147,25 @@ def _scores(folder: Path, dataset: Dataset, settings: Any, networks: list[Genoty
     return scores
 
 
-def _result(study: RankStudy, truth: list[float], scores: dict[str, list[float]]) -> dict[str, Any]:
-    import numpy as np
+class _Told:
+    """Turns the scores of one way into statistics beside the first way's.
 
-    from supernet.rank import rank_statistics, tau_difference
+    Args:
+        study: top k, draws and seed.
+        truth: Log loss alone.
+        first: Scores of the first way.
+    """
 
-    statistics = functools.partial(rank_statistics, alone=truth, top_k=study.top_k, draws=study.draws, seed=study.seed)
-    first = next(iter(scores))
-    ways = []
-    for name, values in scores.items():
-        found = {key: asdict(estimate) for key, estimate in statistics(values).items()}
-        below = None if name == first else asdict(tau_difference(scores[first], values, truth, study.draws, study.seed))
-        ways.append({"name": name, **found, "tau_below_shipped": below})
-    best, median, worst = np.percentile(truth, [0, 50, 100]).tolist()
-    return {"networks": len(truth), "top_k": study.top_k, "truth": {"best": best, "median": median, "worst": worst}, "ways": ways}
+    def __init__(self, study: RankStudy, truth: list[float], first: list[float]) -> None:
+        self.study, self.truth, self.first = study, truth, first
+
+    def __call__(self, name: str, scores: list[float]) -> dict[str, Any]:
+        from supernet.rank import rank_statistics, tau_difference
+
+        study = self.study
+        found = rank_statistics(scores, self.truth, study.top_k, study.draws, study.seed)
+        below = None if scores is self.first else asdict(tau_difference(self.first, scores, self.truth, study.draws, study.seed))
+        return {"name": name, **{key: asdict(estimate) for key, estimate in found.items()}, "tau_below_shipped": below}
 
 
 def _write_networks(path: Path, networks: list[Genotype], alone: list[dict[str, float]], scores: dict[str, list[float]]) -> None:

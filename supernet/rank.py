@@ -6,7 +6,6 @@ trained from scratch, each like a search's winner.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from pimsim.errors import ConfigError
 from supernet.genotype import Genotype
+from supernet.metrics import mean_ranks
 from supernet.predictions import Estimate
 from supernet.space import Space
 
@@ -42,7 +42,7 @@ def rank_statistics(scores: Sequence[float], alone: Sequence[float], top_k: int,
     """How scores agree with networks trained alone.
 
     Args:
-        scores: supernet log loss of each network.
+        scores: supernet log loss of each network, or anything else that is small for a good one.
         alone: log loss of each network trained alone.
         top_k: size of the short list whose regret is measured.
         draws: bootstrap draws of networks.
@@ -55,47 +55,64 @@ def rank_statistics(scores: Sequence[float], alone: Sequence[float], top_k: int,
     Raises:
         ConfigError: fewer than five networks.
     """
-    pairs = np.array([scores, alone], float)
-    return {name: _estimate(statistic, pairs, draws, seed) for name, statistic in _statistics(top_k).items()}
+    one, truth = np.array(scores, float), np.array(alone, float)
+    drawn = _drawn(len(one), draws, seed)
+    statistics: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "kendall": lambda rows: _kendall(one, truth, rows),
+        "spearman": lambda rows: _pearson(_ranks(one, rows), _ranks(truth, rows)),
+        "pearson": lambda rows: _pearson(one[rows], truth[rows]),
+        "top_k_regret": lambda rows: _regret(one[rows], truth[rows], top_k),
+    }
+    return {name: _estimate(statistic, drawn) for name, statistic in statistics.items()}
 
 
 def tau_difference(scores: Sequence[float], others: Sequence[float], alone: Sequence[float], draws: int, seed: int) -> Estimate:
     """Kendall's tau of one way of scoring minus another's, both on the same networks in every bootstrap draw."""
-    from scipy.stats import kendalltau
-
-    def difference(one: np.ndarray, other: np.ndarray, truth: np.ndarray) -> float:
-        return float(kendalltau(one, truth).statistic - kendalltau(other, truth).statistic)
-
-    return _estimate(difference, np.array([scores, others, alone], float), draws, seed)
+    one, other, truth = (np.array(values, float) for values in (scores, others, alone))
+    return _estimate(lambda rows: _kendall(one, truth, rows) - _kendall(other, truth, rows), _drawn(len(one), draws, seed))
 
 
-def _statistics(top_k: int) -> dict[str, Callable[..., float]]:
-    from scipy.stats import kendalltau, pearsonr, spearmanr
-
-    def regret(scores: np.ndarray, alone: np.ndarray) -> float:
-        return float(alone[np.argsort(scores, kind="stable")[:top_k]].min() - alone.min())
-
-    return {
-        "kendall": lambda a, b: float(kendalltau(a, b).statistic),
-        "spearman": lambda a, b: float(spearmanr(a, b).statistic),
-        "pearson": lambda a, b: float(pearsonr(a, b).statistic),
-        "top_k_regret": regret,
-    }
-
-
-def _estimate(statistic: Callable[..., float], rows: np.ndarray, draws: int, seed: int) -> Estimate:
-    """The statistic of rows (figures, networks), and percentiles of the same over networks drawn with replacement."""
-    count = rows.shape[1]
+def _drawn(count: int, draws: int, seed: int) -> np.ndarray:
+    """Networks of every draw, with replacement: (1 + draws, count); the first row is every network once."""
     if count < LEAST_NETWORKS:
         raise ConfigError(f"rank correlation: {count} networks, at least {LEAST_NETWORKS} are needed")
-    rng = np.random.default_rng([seed, 8])
-    drawn = []
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "An input array is constant")  # such a draw has no correlation and does not count
-        for _ in range(draws):
-            drawn.append(statistic(*rows[:, rng.integers(count, size=count)]))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Estimate(statistic(*rows), float(low), float(high))
+    return np.vstack([np.arange(count), np.random.default_rng([seed, 8]).integers(count, size=(draws, count))])
+
+
+def _estimate(statistic: Callable[[np.ndarray], np.ndarray], drawn: np.ndarray) -> Estimate:
+    """A statistic of every draw, as its value and percentiles; a draw of equal values has no correlation and does not count."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, *found = statistic(drawn)
+    known = np.array(found)[np.isfinite(found)]
+    low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
+    return Estimate(float(value), float(low), float(high))
+
+
+def _kendall(one: np.ndarray, other: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Tau-b of every draw, from the signs of all pairs and how often each network is drawn."""
+    times = np.stack([np.bincount(draw, minlength=len(one)) for draw in rows]).astype(float)
+
+    def over_pairs(sign: np.ndarray) -> np.ndarray:
+        return np.asarray(((times @ sign) * times).sum(1))
+
+    first, second = (np.sign(values[:, None] - values) for values in (one, other))
+    return over_pairs(first * second) / np.sqrt(over_pairs(np.abs(first)) * over_pairs(np.abs(second)))
+
+
+def _ranks(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Mean ranks within every draw."""
+    return np.stack([mean_ranks(values[draw]) for draw in rows])
+
+
+def _pearson(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Pearson's coefficient along the last axis."""
+    a, b = (values - values.mean(-1, keepdims=True) for values in (one, other))
+    return np.asarray((a * b).sum(-1) / np.sqrt((a * a).sum(-1) * (b * b).sum(-1)))
+
+
+def _regret(scores: np.ndarray, alone: np.ndarray, top_k: int) -> np.ndarray:
+    best = np.argsort(scores, axis=1, kind="stable")[:, :top_k]
+    return np.asarray(np.take_along_axis(alone, best, 1).min(1) - alone.min(1))
 
 
 @dataclass(frozen=True)

@@ -207,8 +207,8 @@ def _transformer(weights, name, fields):
 
 
 def _own_norm(weights, name, x):
-    gain = weights[f"{name}.weight"]
-    return functional.layer_norm(x, gain.shape, gain, weights[f"{name}.bias"])
+    gain = weights.get(f"{name}.weight")
+    return x if gain is None else functional.layer_norm(x, gain.shape, gain, weights[f"{name}.bias"])
 
 
 _SPARSE_OPERATORS = {"efc": _efc, "transformer": _transformer}

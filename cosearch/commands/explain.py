@@ -38,6 +38,9 @@ def _print(facts: dict[str, Any]) -> None:
     own = facts["metrics"]
     figures = f"log loss {own['logloss']:.4f}, {_plain(own['latency_us'])} us, {_plain(own['energy_uj'])} uJ a sample"
     console.print(f"candidate {facts['id']}: {figures}")
+    if alone := facts["expected_alone"]:
+        outside = "" if alone["inside"] else ", outside the range of the rank check's networks"
+        console.print(f"expected log loss alone: {alone['logloss']:.4f} +- {alone['error']:.4f}{outside}")
     busy = ", ".join(f"{name} {share:.0%}" for name, share in facts["utilisation"].items())
     console.print(f"busy: {busy}; bottleneck: {facts['bottleneck']}\n")
     console.print(_operators(facts["operators"]))

@@ -47,14 +47,18 @@ def _print(facts: dict[str, Any]) -> None:
     headings = {"kendall": "Kendall tau", "spearman": "Spearman", "pearson": "Pearson", "top_k_regret": f"regret of top {facts['top_k']}"}
     for heading in (*headings.values(), "tau below the first"):
         table.add_column(heading, justify="right")
-    for way in facts["ways"]:
-        digits = {name: 4 if name == "top_k_regret" else 2 for name in headings}
+    digits = {name: 4 if name == "top_k_regret" else 2 for name in headings}
+    named = [{**way, "name": f"proxy {way['name']}"} for way in facts["proxies"]]
+    for way in (*facts["ways"], facts["calibrated"], *named):
         cells = [_cell(way[name], digits[name]) for name in headings]
         table.add_row(way["name"], *cells, _cell(way["tau_below_shipped"], 2))
     console = Console(width=150)
     console.print(f"{facts['networks']} networks alone: log loss {truth['best']:.4f} to {truth['worst']:.4f}, median {truth['median']:.4f}")
     console.print(table)
     console.print("in brackets: 95 % of bootstrap draws")
+    fit = facts["calibrated"]
+    kept = f"from {', '.join(fit['features'])}; root mean square error {fit['loo_rmse']:.4f} (of their mean: {fit['spread']:.4f})"
+    console.print(f"calibrated: log loss alone {kept}")
 
 
 def _cell(estimate: dict[str, float] | None, digits: int) -> str:

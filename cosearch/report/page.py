@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cosearch.calibrate import expected
 from cosearch.final import RESULT
 from cosearch.fronts import front_of, pareto_rows, pick_trial, why_no_front
 from cosearch.metrics import METRICS
@@ -68,6 +69,7 @@ def _content(run: RunFolder, trials: list[Trial]) -> dict[str, Any]:
     front = front_of(trials, problem.goal)
     shown = best["id"] if best else (pick_trial(trials, problem, problem.final.pick).id if front else None)
     chosen = next((t for t in trials if t.id == shown), None)
+    alone = expected(run, front)
     return {
         "problem": problem,
         "resolved": run.resolved,
@@ -76,6 +78,7 @@ def _content(run: RunFolder, trials: list[Trial]) -> dict[str, Any]:
         "no_front": why_no_front(trials, problem.goal),
         "infeasible": sum(t.error is None and problem.goal.violation(t.metrics) > 0 for t in trials),
         "front": pareto_rows(trials, problem),
+        "expected": alone,
         "metrics": METRICS,
         "genes": [key for key, choices in problem.hardware.items() if len(choices) > 1],
         "best": best,

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from cosearch.cli import app
 from pimsim.errors import ConfigError
+from supernet.calibration import Calibration
+from supernet.proxies import PROXIES
 from supernet.rank import draw_networks, rank_statistics, tau_difference
 from supernet.sampling import STRATEGIES
 from supernet.space import load_space
@@ -97,7 +99,13 @@ def test_a_run_is_checked_and_a_second_call_reads_what_is_there(small_run, tmp_p
     for way in facts["ways"]:
         assert -1 <= way["kendall"]["low"] <= way["kendall"]["high"] <= 1
         assert way["top_k_regret"]["value"] >= 0
+    assert [way["name"] for way in facts["proxies"]] == list(PROXIES)
     rows = list(csv.DictReader((small_run / "rank" / "networks.csv").open()))
+    alone = [float(row["logloss_alone"]) for row in rows]
+    for way in facts["proxies"]:  # a proxy speaks for a network by being large
+        assert way["kendall"]["value"] == pytest.approx(kendalltau([-float(row[way["name"]]) for row in rows], alone).statistic)
+    errors = np.array([float(row["calibrated"]) for row in rows]) - alone
+    assert facts["calibrated"]["loo_rmse"] == pytest.approx(np.sqrt(np.mean(errors**2)))
     assert len(rows) == 5 and min(float(row["logloss_alone"]) for row in rows) == facts["truth"]["best"]
     stamps = {path: path.stat().st_mtime_ns for path in (small_run / "rank" / "alone").glob("*/result.json")}
     assert len(stamps) == 5
@@ -106,6 +114,21 @@ def test_a_run_is_checked_and_a_second_call_reads_what_is_there(small_run, tmp_p
     assert (tmp_path / "b.json").read_text() == (tmp_path / "a.json").read_text()
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     assert not list((small_run / "rank").rglob("test_opened.log"))  # the test rows stay closed
+
+
+def test_report_and_explain_say_what_to_expect_of_a_network_alone(small_run, tmp_path):
+    plain = CliRunner().invoke(app, ["explain", str(small_run), "logloss", "--json", "-"]).stdout
+    if not (small_run / "rank" / "calibration.json").exists():
+        assert json.loads(plain)["expected_alone"] is None
+        assert check(small_run).exit_code == 0
+    explained = CliRunner().invoke(app, ["explain", str(small_run), "logloss", "--json", str(tmp_path / "e.json")])
+    found = json.loads((tmp_path / "e.json").read_text())
+    told, calibration = found["expected_alone"], Calibration.load(small_run / "rank" / "calibration.json")
+    assert told["error"] == calibration.loo_rmse
+    text = f"{told['logloss']:.4f} +- {told['error']:.4f}"
+    assert f"expected log loss alone: {text}" in explained.stdout
+    assert CliRunner().invoke(app, ["report", str(small_run)]).exit_code == 0
+    assert text.replace("+-", "±") in (small_run / "report.html").read_text()
 
 
 def test_an_unknown_strategy_and_a_folder_without_a_run_are_one_line(small_run, tmp_path):
