@@ -24,6 +24,7 @@ from supernet.standalone import Model
 from supernet.tables import Tables
 from workloads.data import Dataset, Split, iterate
 from workloads.data.batches import batch_count
+from workloads.operators.torch_training import Noise, drop_out
 
 
 class FinalSettings(Spec):
@@ -45,6 +46,10 @@ class FinalSettings(Spec):
     """Greatest Euclidean norm of the gradient of all weights but the tables."""
     embedding_l2: NonNegativeFloat = 1.0
     """Row-wise decay of the tables: every step multiplies all rows by exp(-embedding learning rate * this)."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """Chance that training leaves out an element of the last layer's input."""
+    average: bool = True
+    """Weights, tables included, are averaged over the steps (`optim.average_share`); the average is validated, kept and tested."""
     threads: PositiveInt = 1
     """CPU threads; another number gives other last bits."""
 
@@ -145,6 +150,8 @@ class _Training:
     model: Model
     table: Tables
     states: dict[str, optim.State]
+    averages: dict[str, torch.Tensor]
+    """Of all weights but the table; empty where none are kept."""
     epoch: int = 0
     best_epoch: int = 0
     best_loss: float = float("inf")
@@ -153,7 +160,7 @@ class _Training:
 
     def save(self, path: Path) -> None:
         """Writes the checkpoint."""
-        plain = {key: getattr(self, key) for key in ("states", "epoch", "best_epoch", "best_loss", "best", "seconds")}
+        plain = {key: getattr(self, key) for key in ("states", "averages", "epoch", "best_epoch", "best_loss", "best", "seconds")}
         weights = {name: p.detach() for name, p in _dense(self.model).items()}
         save_atomically({**plain, "weights": weights, "table": self.table.state_dict()}, path)
 
@@ -185,9 +192,10 @@ def _train(
     model.embedding.requires_grad_(False)
     weights = [parameter.data for parameter in model.embedding.parameters()]
     rows = model.schema["cardinalities"]
-    table = Tables(weights, rows, genotype.embedding_dim, settings.optimizer, settings.embedding_l2)
+    table = Tables(weights, rows, genotype.embedding_dim, settings.optimizer, settings.embedding_l2, averaged=settings.average)
     states = {name: optim.new_state(settings.optimizer, p.data, count="tensor") for name, p in _dense(model).items()}
-    run = _Training(model, table, states)
+    averages = {name: p.detach().clone() for name, p in _dense(model).items()} if settings.average else {}
+    run = _Training(model, table, states, averages)
     if (folder / "checkpoint.pt").exists():
         run.load(folder / "checkpoint.pt")
     valid, began = dataset.split("valid"), time.monotonic()
@@ -195,10 +203,7 @@ def _train(
         started = time.monotonic()
         _epoch(run, dataset.split("train"), settings, seed)
         table.settle()
-        loss = evaluate(model, valid).logloss
-        if loss < run.best_loss:
-            run.best_loss, run.best_epoch = loss, run.epoch
-            run.best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        loss = _validate(run, valid)
         run.seconds += time.monotonic() - started
         run.save(folder / "checkpoint.pt")
         if progress:
@@ -206,17 +211,32 @@ def _train(
     return run
 
 
+def _validate(run: _Training, valid: Split) -> float:
+    """Validation log loss of the weights that would be kept; keeps them if it is the best so far."""
+    trained = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    if run.averages:
+        tables = zip(run.model.embedding.state_dict(prefix="embedding."), run.table.parts, strict=True)
+        run.model.load_state_dict({**run.averages, **{name: table.average for name, table in tables}})
+    loss = evaluate(run.model, valid).logloss
+    if loss < run.best_loss:
+        run.best_loss, run.best_epoch = loss, run.epoch
+        run.best = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    run.model.load_state_dict(trained)
+    return loss
+
+
 def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> None:
     batch = min(settings.batch, len(split))
     per_epoch = batch_count(len(split), batch, drop_last=True)
     parameters = _dense(run.model)
     run.model.train()
-    rng = np.random.default_rng([seed, 2, run.epoch])
+    rng, noise = np.random.default_rng([seed, 2, run.epoch]), Noise([seed, 3, run.epoch])
     for index, rows in enumerate(iterate(split, batch, rng, drop_last=True)):
         step = run.epoch * per_epoch + index
         share = optim.rate(step, settings.epochs * per_epoch, settings.warm_up, settings.cosine)
         embedded = run.table.look_up(torch.from_numpy(rows.sparse))
-        logit = run.model.logits(torch.from_numpy(rows.dense), embedded)
+        head_input = run.model.features(torch.from_numpy(rows.dense), embedded)
+        logit = run.model.head_of(drop_out(head_input, settings.dropout, noise))
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(rows.label).float())
         run.model.zero_grad()
         loss.backward()
@@ -225,6 +245,8 @@ def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> 
         values, states = [parameters[name].data for name in used], [run.states[name] for name in used]
         optim.step_all(settings.optimizer, values, states, list(used.values()), share * settings.learning_rate)
         run.table.update(share * settings.embedding_learning_rate)
+        for name, average in run.averages.items():
+            average.lerp_(parameters[name].data, optim.average_share(step + 1))
     run.epoch += 1
 
 

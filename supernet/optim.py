@@ -103,16 +103,38 @@ def step_slice(
         done += stop - start
 
 
+AVERAGE_EXPONENT = 8
+
+
+def average_share(step: int) -> float:
+    """Weight of step `step` (1 for the first) in the polynomial-decay average of all steps so far, (e + 1) / (step + e).
+
+    Source: Shamir and Zhang, ICML 2013, equation 3, with e = 8: about the last tenth of the steps counts, however many there are.
+    """
+    return (AVERAGE_EXPONENT + 1) / (step + AVERAGE_EXPONENT)
+
+
 class RowSparseTable:
     """An embedding table of which a step reads, differentiates and updates only the rows in the batch.
 
     L2 regularisation is a lazy row-wise decay: every step multiplies each row by exp(-rate * l2), which is applied to a row when
     it is next read (and to all rows by `settle`). The gradient is never as large as the table.
+
+    With `averaged`, `average` is the polynomial-decay average of the table over all updates (see `average_share`). It is lazy, too: a row
+    that was not updated over some steps counts in them as it was last written (decay that it has not seen yet left out), in closed form.
     """
 
-    def __init__(self, weight: torch.Tensor, name: TableName, l2: float, count: Literal["element", "row"] = "row") -> None:
+    _TENSORS = ("weight", "average", "averaged", "decayed")
+
+    def __init__(
+        self, weight: torch.Tensor, name: TableName, l2: float, count: Literal["element", "row"] = "row", averaged: bool = False
+    ) -> None:
         self.weight, self.name, self.l2 = weight, name, l2
         self.state = new_state(name, weight, count=count)
+        self.average = weight.clone() if averaged else weight.new_zeros(0)
+        self.averaged = torch.zeros(weight.shape[0] if averaged else 0, 1, dtype=torch.float64)
+        """Updates that each row's average has seen."""
+        self.updates = 0
         self.decayed = torch.zeros(weight.shape[0] if l2 else 0, 1, dtype=torch.float64)
         """Decay exponent that each row has already seen; empty without L2."""
         self.decay = 0.0
@@ -137,6 +159,8 @@ class RowSparseTable:
         ids, width = self._ids, leaf.shape[1]
         state = {key: tensor.index_select(0, ids) for key, tensor in self.state.items()}
         step(self.name, leaf.detach(), {key: tensor[:, :width] for key, tensor in state.items()}, leaf.grad, rate)  # in `_rows`
+        if len(self.average):
+            self._average(ids, self._rows)
         self.weight.index_copy_(0, ids, self._rows)
         for key, tensor in state.items():
             self.state[key].index_copy_(0, ids, tensor)
@@ -144,8 +168,25 @@ class RowSparseTable:
             self.decayed.index_fill_(0, ids, self.decay)
             self.decay += rate * self.l2
 
+    def _average(self, ids: torch.Tensor, values: torch.Tensor) -> None:
+        """Brings the average of these rows up to this update, which gives them `values`."""
+        caught_up = self._caught_up(self.average.index_select(0, ids), self.weight.index_select(0, ids), self.averaged.index_select(0, ids))
+        self.updates += 1
+        self.average.index_copy_(0, ids, caught_up.lerp_(values, average_share(self.updates)))
+        self.averaged.index_fill_(0, ids, self.updates)
+
+    def _caught_up(self, average: torch.Tensor, rows: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Averages that saw `seen` updates, after further ones that left `rows` as they are."""
+        kept = torch.ones_like(seen)
+        for j in range(AVERAGE_EXPONENT + 1):  # the product of 1 - average_share(s) over the steps s between
+            kept *= (seen + j) / max(1, self.updates + j)
+        return torch.lerp(rows, average, kept.float())
+
     def settle(self) -> torch.Tensor:
-        """The table with every row's decay brought up to date."""
+        """The table with every row's decay, and its average, brought up to date."""
+        if len(self.average):
+            self.average.copy_(self._caught_up(self.average, self.weight, self.averaged))
+            self.averaged.fill_(self.updates)
         if self.l2:
             self.weight *= torch.exp(self.decayed - self.decay).float()
             self.decayed.fill_(self.decay)
@@ -153,13 +194,13 @@ class RowSparseTable:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Everything needed to go on; tensors are not copied."""
-        scalar = torch.tensor(self.decay, dtype=torch.float64)
-        return {"weight": self.weight, "decayed": self.decayed, "decay": scalar, **self.state}
+        scalars = {"decay": torch.tensor(self.decay, dtype=torch.float64), "updates": torch.tensor(self.updates)}
+        return {**{key: getattr(self, key) for key in self._TENSORS}, **scalars, **self.state}
 
     def load_state_dict(self, saved: dict[str, torch.Tensor]) -> None:
         """Goes on from `state_dict`."""
-        self.weight.copy_(saved["weight"])
-        self.decayed.copy_(saved["decayed"])
-        self.decay = float(saved["decay"])
+        for key in self._TENSORS:
+            getattr(self, key).copy_(saved[key])
+        self.decay, self.updates = float(saved["decay"]), int(saved["updates"])
         for key in self.state:
             self.state[key].copy_(saved[key])

@@ -21,13 +21,21 @@ class Tables:
         name: the optimiser.
         l2: see `RowSparseTable`.
         varied: steps read rows at different widths, so that Adam counts the updates of every element.
+        averaged: see `RowSparseTable`.
     """
 
     def __init__(
-        self, weights: Sequence[torch.Tensor], rows: Sequence[int], dim: int, name: TableName, l2: float, varied: bool = False
+        self,
+        weights: Sequence[torch.Tensor],
+        rows: Sequence[int],
+        dim: int,
+        name: TableName,
+        l2: float,
+        varied: bool = False,
+        averaged: bool = False,
     ) -> None:
         self.dim = dim
-        self.parts = [RowSparseTable(weight, name, l2, "element" if varied else "row") for weight in weights]
+        self.parts = [RowSparseTable(weight, name, l2, "element" if varied else "row", averaged) for weight in weights]
         starts = [0, *accumulate(rows)][:-1]
         self._offsets = torch.tensor(starts if len(weights) == 1 else [0] * len(rows), dtype=torch.long)
         self._leaves: list[torch.Tensor] = []
