@@ -63,7 +63,9 @@ def supernet_steps(options: argparse.Namespace) -> Callable[[], object]:
         epochs=1e6, batch=512, optimizer="adagrad", learning_rate=0.12, embedding_learning_rate=0.12, widest_share=share,
         embedding_optimizer=options.tables, embedding_l2=0.0, threads=options.threads, seed=options.seed,
     )  # fmt: skip
-    steps = _Run(load_space(options.space or "nasrec_full"), criteo(64 * 512), settings).steps()
+    data = criteo(64 * 512)
+    space = load_space(options.space or "nasrec_full").for_tables(len(data.schema.sparse))
+    steps = _Run(space, data, settings).steps()
     return lambda: next(steps)
 
 
@@ -96,7 +98,8 @@ def scores(options: argparse.Namespace) -> Callable[[], object]:
     from supernet.training import TrainingSettings, train_supernet
     from workloads.data import open_dataset
 
-    space, data, rng = load_space(options.space or "quickstart"), open_dataset("frappe"), np.random.default_rng(options.seed)
+    data, rng = open_dataset("frappe"), np.random.default_rng(options.seed)
+    space = load_space(options.space or "quickstart").for_tables(len(data.schema.sparse))
     with tempfile.TemporaryDirectory() as folder:
         train_supernet(space, data, TrainingSettings(epochs=0.02, threads=options.threads), Path(folder))
         scorer = Scorer(Path(folder), data, ScoringSettings(valid_rows=None, threads=options.threads))

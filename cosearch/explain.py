@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -27,20 +27,23 @@ def explain(run: RunFolder, trial: Trial, progress: Progress) -> dict[str, Any]:
     """Explains one candidate of a run.
 
     Returns:
-        `id`, `digest`, `metrics` (as this version of the simulator gives them), `stored` (as the search kept them); `operators` (a row
-        for each operator of a lone batch), `utilisation` and `bottleneck`; `hardware`: for every other value of every hardware gene the
-        figures with it, or why there is no such device; `model`: for every part that can be taken away or made smaller within the space,
-        the figures without it, log loss by the supernet as in the search; `expected_alone`: where the run has a calibration, the
-        expected `logloss` alone, its `error`, and whether the network lies `inside` the range that was calibrated on.
+        `id`, `digest`, `tables` (name, rows, dim and bits of each), `metrics` (as this version of the simulator gives them), `stored` (as
+        the search kept them); `operators` (a row for each operator of a lone batch), `utilisation` and `bottleneck`; `hardware`: for every
+        other value of every hardware gene the figures with it, or why there is no such device; `model`: for every part that can be taken
+        away or made smaller within the space, the figures without it, log loss by the supernet as in the search;
+        `expected_alone`: where the run has a calibration, the expected `logloss` alone, its `error`, and whether the network lies
+        `inside` the range that was calibrated on.
     """
     from pimsim.api import simulate
 
     evaluator = CandidateEvaluator(run.problem, run.path, run.resolved["dataset"])
     candidate, alone = trial.candidate, expected(run, [trial])
-    report = simulate(evaluator.device(candidate), evaluator.workload(candidate.model), costs=evaluator.costs)
+    workload = evaluator.workload(candidate.model)
+    report = simulate(evaluator.device(candidate), workload, costs=evaluator.costs)
     return {
         "id": trial.id,
         "digest": trial.digest,
+        "tables": [table.model_dump(mode="json", exclude={"pooling"}) for gather in workload.gathers for table in gather.tables],
         "metrics": evaluator.evaluate(candidate, _score(trial)),
         "stored": trial.metrics,
         "expected_alone": asdict(alone[trial.id]) if alone else None,
@@ -80,8 +83,8 @@ def _ablation(evaluator: CandidateEvaluator, run: RunFolder, trial: Trial, progr
     """Every smaller network that differs in one live gene."""
     from supernet.space import load_space
 
-    space = load_space(run.problem.space).for_tables(len(evaluator.dataset.schema.sparse))
-    smaller = list(smaller_networks(trial.candidate.model, space))
+    names = evaluator.dataset.schema.sparse
+    smaller = list(smaller_networks(trial.candidate.model, load_space(run.problem.space).for_tables(len(names)), names))
     rows = []
     with progress.phase("ablation", len(smaller)) as update:
         for number, (what, model) in enumerate(smaller, start=1):
@@ -91,13 +94,26 @@ def _ablation(evaluator: CandidateEvaluator, run: RunFolder, trial: Trial, progr
     return rows
 
 
-def smaller_networks(model: Genotype, space: Space) -> Iterator[tuple[str, Genotype]]:
-    """Networks of the space that lack one part of this one or have it smaller, with what changed; dead genes do not count."""
+def smaller_networks(model: Genotype, space: Space, tables: Sequence[str] = ()) -> Iterator[tuple[str, Genotype]]:
+    """Networks of the space that lack one part of this one or have it smaller, with what changed; dead genes do not count.
+
+    Args:
+        model: the network.
+        space: its space.
+        tables: names of the tables; their numbers, from 1, without it.
+    """
     for gene, values in (("weight_bits", space.weight_bits), ("embedding_bits", space.embedding_bits)):
         bits = getattr(model, gene)
         lower = _below(bits, values)
         if lower is not None:
             yield from _if_other(model, model.model_copy(update={gene: lower}), f"{gene.replace('_', ' ')} {bits} to {lower}")
+    for gene, what, values in (("embedding_dims", "dim", space.table_dims), ("table_bits", "bits", space.table_bits)):
+        own = getattr(model, gene) or ()
+        for number, value in enumerate(own):
+            lower = _below(value, values or ())
+            if lower is not None:
+                changed = model.model_copy(update={gene: (*own[:number], lower, *own[number + 1 :])})
+                yield from _if_other(model, changed, f"table {tables[number] if tables else number + 1}: {what} {value} to {lower}")
     for number, block in enumerate(model.blocks, start=1):
         for what, update in _smaller_blocks(block, space):
             changed = block.model_copy(update=update)

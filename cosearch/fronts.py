@@ -17,12 +17,13 @@ from cosearch.metrics import METRICS, figure_of, objectives_of
 from cosearch.pareto import front_indices, knee
 from cosearch.problem import Problem
 from cosearch.runfolder import write_atomic
-from cosearch.store import Trial
+from cosearch.store import Trial, table_columns
 from pimsim.errors import RunError
 
 FIRST = ("logloss", "auc", "latency_us", "energy_uj", "area_mm2", "macs", "parameters")
 LAST = ("power_w", "throughput_samples_per_s", "latency_p99_us", "edp_uj_us", "memory_bytes")
 MODEL_GENES = ("weight_bits", "embedding_bits", "embedding_dim")
+TABLE_COLUMNS = ("embedding_dims", "table_bits")
 
 
 def front_of(trials: list[Trial], goal: Goal) -> list[Trial]:
@@ -50,7 +51,7 @@ def pareto_rows(trials: list[Trial], problem: Problem) -> list[dict[str, Any]]:
     for trial in front_of(trials, problem.goal):
         row: dict[str, Any] = {"id": trial.id} | {name: trial.metrics.get(name) for name in FIRST}
         row |= {"device": Path(problem.device).stem, "genotype_digest": trial.candidate.model.digest(), "digest": trial.digest}
-        row |= {name: getattr(trial.candidate.model, name) for name in MODEL_GENES}
+        row |= {name: getattr(trial.candidate.model, name) for name in MODEL_GENES} | table_columns(trial.candidate.model)
         row |= dict(trial.candidate.hardware)
         rows.append(row | {name: trial.metrics.get(name) for name in LAST})
     return rows
@@ -59,7 +60,7 @@ def pareto_rows(trials: list[Trial], problem: Problem) -> list[dict[str, Any]]:
 def write_pareto(path: Path, trials: list[Trial], problem: Problem) -> list[dict[str, Any]]:
     """Writes `pareto.csv` in one step; a float as the shortest text that reads back to it, `n/a` for what is not modelled."""
     rows = pareto_rows(trials, problem)
-    empty = ["id", *FIRST, "device", "genotype_digest", "digest", *MODEL_GENES, *problem.hardware, *LAST]
+    empty = ["id", *FIRST, "device", "genotype_digest", "digest", *MODEL_GENES, *TABLE_COLUMNS, *problem.hardware, *LAST]
     names = list(rows[0]) if rows else empty
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -99,7 +100,7 @@ def front_table(trials: list[Trial], problem: Problem, mark: int | None = None, 
     varied = [key for key, choices in problem.hardware.items() if hardware and len(choices) > 1]
     heads = [METRICS[name].label.replace(" (", "\n(").replace(" per ", " per\n") for name in shown]
     genes = [key.replace(".", "\n") for key in varied]
-    table = Table("id", *heads, "weight\nbits", "table\nbits", *genes, box=None, header_style="bold")
+    table = Table("id", *heads, "weight\nbits", "table\ndims", "table\nbits", *genes, box=None, header_style="bold")
     for column in table.columns:
         column.justify = "right"
     for trial in front_of(trials, problem.goal):
@@ -107,9 +108,15 @@ def front_table(trials: list[Trial], problem: Problem, mark: int | None = None, 
         model = trial.candidate.model
         values = dict(trial.candidate.hardware)
         name = f"{trial.id}*" if trial.id == mark else f"{trial.id} "
-        bits = (str(model.weight_bits), str(model.embedding_bits))
-        table.add_row(name, *figures, *bits, *(str(values[key]) for key in varied))
+        tables = (_span(text) for text in table_columns(model).values())
+        table.add_row(name, *figures, str(model.weight_bits), *tables, *(str(values[key]) for key in varied))
     return table
+
+
+def _span(values: str) -> str:
+    """`8`, or `2-16` of numbers that differ."""
+    numbers = sorted({int(value) for value in values.split()})
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
 
 
 def _figure(name: str, value: float | None) -> str:

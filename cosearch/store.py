@@ -15,6 +15,7 @@ from typing import Any
 from cosearch.candidate import Candidate
 from cosearch.metrics import METRICS
 from pimsim.errors import RunError
+from supernet.genotype import Genotype
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,14 @@ class Trial:
         row |= {name: self.metrics.get(name) for name in METRICS}
         row |= {key: value for key, value in tree["hardware"].items()}
         model = tree["model"]
-        row |= {name: model[name] for name in ("weight_bits", "embedding_bits", "embedding_dim")}
+        row |= {name: model[name] for name in ("weight_bits", "embedding_bits", "embedding_dim")} | table_columns(self.candidate.model)
         return row | {"model": json.dumps(model), "error": self.error, "seconds": self.seconds}
+
+
+def table_columns(model: Genotype) -> dict[str, str]:
+    """`embedding_dims` and `table_bits` of a network as text: a number for each table in order, or the one that they share."""
+    dims, bits = model.embedding_dims or (model.embedding_dim,), model.table_bits or (model.embedding_bits,)
+    return {"embedding_dims": " ".join(map(str, dims)), "table_bits": " ".join(map(str, bits))}
 
 
 class TrialStore:

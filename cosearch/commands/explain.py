@@ -41,6 +41,8 @@ def _print(facts: dict[str, Any]) -> None:
     if alone := facts["expected_alone"]:
         outside = "" if alone["inside"] else ", outside the range of the rank check's networks"
         console.print(f"expected log loss alone: {alone['logloss']:.4f} +- {alone['error']:.4f}{outside}")
+    if len({(table["dim"], table["bits"]) for table in facts["tables"]}) > 1:
+        console.print("tables: " + ", ".join(f"{table['name']} {table['dim']} x {table['bits']} bit" for table in facts["tables"]))
     busy = ", ".join(f"{name} {share:.0%}" for name, share in facts["utilisation"].items())
     console.print(f"busy: {busy}; bottleneck: {facts['bottleneck']}\n")
     console.print(_operators(facts["operators"]))

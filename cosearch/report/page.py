@@ -86,6 +86,7 @@ def _content(run: RunFolder, trials: list[Trial]) -> dict[str, Any]:
         "final": _read_json(run.path / RESULT),
         "simulation": _read_json(run.path / "best" / "simulation.json"),
         "blocks": block_rows(chosen.candidate.model) if chosen else [],
+        "tables": table_rows(chosen.candidate.model, _read_json(run.path / "best" / "workload.json")) if chosen and best else [],
         "evaluation_seconds": sum(t.seconds for t in trials),
         "provenance": _read_json(run.path / "provenance.json") or {},
         "settings": _settings(run),
@@ -113,6 +114,13 @@ def block_rows(model: Genotype) -> list[dict[str, str]]:
         merged = [text for text, on in (("FM onto dense", block.fm), ("dense onto 8 more fields", block.interact)) if on]
         rows.append({"block": str(number), "dense": dense, "sparse": sparse, "mergers": ", ".join(merged) or "-"})
     return rows
+
+
+def table_rows(model: Genotype, workload: Any) -> list[dict[str, Any]]:
+    """Tables (`name`, `rows`, `dim`, `bits`) of a network that tells them apart, of its workload; none of another network."""
+    if model.embedding_dims is None and model.table_bits is None:
+        return []
+    return [table for operator in (workload or {}).get("operators", []) for table in operator.get("tables", [])]
 
 
 def _sources(indices: tuple[int | None, ...]) -> str:

@@ -59,6 +59,7 @@ def test_slice_equals_extraction_in_every_shipped_space(name):
 
 def compare(space, schema, networks):
     """Logits of slices of one supernet's weights and of the extracted networks, for drawn genotypes."""
+    space = space.for_tables(len(schema["sparse"]))
     supernet, rng = randomise(Supernet(space, schema)), np.random.default_rng(11)
     dense, sparse = batch(schema)
     for _ in range(networks):
