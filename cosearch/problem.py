@@ -23,6 +23,9 @@ class FinalSection(Spec):
 
     pick: Literal["logloss", "knee"] = "logloss"
     """Which point of the front is retrained: the best supernet log loss, or the knee of the front."""
+    rerank: PositiveInt = 1
+    """Networks of the front, those with the best supernet log loss, that are trained alone first; the best of them on the validation rows
+    is the winner. Needs `pick: logloss`."""
     training: dict[str, Any] = Field(default_factory=dict)
     """Settings of `supernet.final.FinalSettings`."""
     seeds: PositiveInt = 1
@@ -31,6 +34,12 @@ class FinalSection(Spec):
     """Models, as `cosearch train` takes them, trained on the same data with the same bounds on epochs and patience."""
     preset: str | None = None
     """Published sizes and settings of the baselines: `bars`, or a file."""
+
+    @model_validator(mode="after")
+    def _one_way_to_pick(self) -> Self:
+        if self.rerank > 1 and self.pick != "logloss":
+            raise ValueError(f"rerank: {self.rerank} with pick: {self.pick}; allowed with pick: logloss")
+        return self
 
 
 class Problem(Spec):

@@ -9,14 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosearch.alone import train_networks
 from cosearch.calibrate import calibrate, proxies_of
 from cosearch.problem import section_settings
 from cosearch.progress import Progress
 from cosearch.runfolder import RunFolder
 from cosearch.steps import Steps
-from pimsim.discovery import implementation
-from pimsim.errors import RunError
-from pimsim.executors import WorkerDied
 
 if TYPE_CHECKING:
     from supernet.genotype import Genotype
@@ -64,7 +62,7 @@ def rank_check(run: RunFolder, study: RankStudy, jobs: int, progress: Progress) 
     dataset = open_dataset(run.resolved["dataset"])
     space = open_supernet(run.path / "supernet", dataset).space
     networks = draw_networks(space, study.models, study.seed)
-    alone = _train_alone(run, networks, study.seed, jobs, progress)
+    alone = train_networks(run, networks, run.path / "rank" / "alone", study.seed, jobs, progress)
     scores = {
         name: _scores(folder, dataset, settings, networks, name, progress)
         for name, folder, settings in _ways(run, study, dataset, progress)
@@ -85,27 +83,6 @@ def rank_check(run: RunFolder, study: RankStudy, jobs: int, progress: Progress) 
         "proxies": [told(name, [-value for value in values]) for name, values in by_proxy.items()],
         "calibrated": told("calibrated on the other networks", held_out) | fit,
     }
-
-
-def _train_alone(run: RunFolder, networks: list[Genotype], seed: int, jobs: int, progress: Progress) -> list[dict[str, float]]:
-    from supernet.final import FinalSettings
-    from supernet.rank import TrainAlone
-
-    settings = section_settings(FinalSettings, run.problem, "final.training").model_dump(mode="json")
-    factory = TrainAlone(run.resolved["dataset"], settings, run.path / "rank" / "alone", seed)
-    executor = implementation("pimsim.executors", "EXECUTOR", "executor", "local")(factory, jobs)
-    texts = [network.to_json() for network in networks]
-    found: dict[str, dict[str, float]] = {}
-    try:
-        with progress.phase("networks alone", len(texts)) as update:
-            for text, result in executor.run(texts):
-                if isinstance(result, WorkerDied):
-                    raise RunError(f"{run.path}: a network of the rank check could not be trained: {result.why}")
-                found[text] = result
-                update(len(found), f"last {result['logloss']:.4f}")
-    finally:
-        executor.close()
-    return [found[text] for text in texts]
 
 
 def _ways(run: RunFolder, study: RankStudy, dataset: Dataset, progress: Progress) -> Iterator[tuple[str, Path, Any]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from cosearch.algorithms import find_algorithm
 from cosearch.algorithms.local_search import polished
+from cosearch.alone import best_alone
 from cosearch.candidate import HardwareSpace, JointSpace
 from cosearch.evaluator import TRACE, CandidateEvaluator, write_trace
 from cosearch.export import export_winner
@@ -88,12 +89,19 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
         trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
         write_pareto(folder / "pareto.csv", trials, problem)
         found = front_of(trials, problem.goal) and not interrupt.requested
-        winner = pick_trial(trials, problem, problem.final.pick) if found else None
+        winner = _winner(run, trials, budget.jobs, progress) if found else None
         if winner is not None:
             export_winner(run, winner, dataset, progress)
             final_study(run, winner, FinalStudy.of(run), budget.jobs, progress)
         write_report(run, trials)
         return Finished(trials, winner.id if winner else None, interrupt.requested)
+
+
+def _winner(run: RunFolder, trials: list[Trial], jobs: int, progress: Progress) -> Trial:
+    """The front point that is exported."""
+    if run.problem.final.rerank > 1:
+        return best_alone(run, trials, jobs, progress)
+    return pick_trial(trials, run.problem, run.problem.final.pick)
 
 
 def with_training_settings(problem: Problem) -> Problem:

@@ -95,7 +95,7 @@ def train_alone(
             `test_opened.log` and `test_predictions.npz`.
         seed: initial weights and order of rows.
         progress: called after every epoch.
-        open_test: evaluate the test rows at the end.
+        open_test: evaluate the test rows at the end, or now if the training is finished.
 
     Raises:
         ConfigError: the network is one for another number of tables.
@@ -111,16 +111,18 @@ def train_alone(
             "dataset": data,
             "final": settings.model_dump(mode="json"),
             "seed": seed,
-            "open_test": open_test,
         },
     )
-    if not (folder / "result.json").exists():
-        with fixed_arithmetic(settings.threads):
-            _finish(_train(canonical, dataset, settings, folder, seed, progress), canonical, dataset, folder, open_test)
-        (folder / "checkpoint.pt").unlink(missing_ok=True)
-    tree = read_json(folder / "result.json")
-    model = Model(canonical.model_dump(mode="json"), schema_dict(dataset.schema))
-    model.load_state_dict(read_torch(folder / "final.pt"))
+    with fixed_arithmetic(settings.threads):
+        if not (folder / "result.json").exists():
+            _finish(_train(canonical, dataset, settings, folder, seed, progress), canonical, dataset, folder)
+            (folder / "checkpoint.pt").unlink(missing_ok=True)
+        tree = read_json(folder / "result.json")
+        model = Model(canonical.model_dump(mode="json"), schema_dict(dataset.schema))
+        model.load_state_dict(read_torch(folder / "final.pt"))
+        if open_test and tree["test"] is None:
+            tree["test"] = _test(model, dataset, f"final evaluation of {canonical.digest()}", folder)
+            save_atomically(tree, folder / "result.json")
     scores = {key: Score(**tree.pop(key)) if tree[key] else tree.pop(key) for key in ("valid", "valid_full_precision", "test")}
     return FinalResult(**scores, **tree, model=model.eval())
 
@@ -250,8 +252,8 @@ def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> 
     run.epoch += 1
 
 
-def _finish(run: _Training, genotype: Genotype, dataset: Dataset, folder: Path, open_test: bool) -> None:
-    """Best epoch's weights, rounded; then validation and, once, the test rows."""
+def _finish(run: _Training, genotype: Genotype, dataset: Dataset, folder: Path) -> None:
+    """Best epoch's weights, rounded, and their validation."""
     model, valid = run.model, dataset.split("valid")
     assert run.best is not None  # at least one epoch has run
     model.load_state_dict(run.best)
@@ -267,9 +269,12 @@ def _finish(run: _Training, genotype: Genotype, dataset: Dataset, folder: Path, 
         "seconds": run.seconds,
         "parameters": sum(tensor.numel() for tensor in run.best.values()),
     }
-    if open_test:
-        test = dataset.open_test(f"final evaluation of {genotype.digest()}", folder / "test_opened.log")
-        predictions = Predictions(np.asarray(test.label), predict(model, test))
-        predictions.save(folder)
-        result["test"] = score_logits(predictions.label, predictions.logit)._asdict()
     save_atomically(result, folder / "result.json")
+
+
+def _test(model: Model, dataset: Dataset, reason: str, folder: Path) -> dict[str, float]:
+    """Opens the test rows; keeps what the model says of them."""
+    test = dataset.open_test(reason, folder / "test_opened.log")
+    predictions = Predictions(np.asarray(test.label), predict(model, test))
+    predictions.save(folder)
+    return score_logits(predictions.label, predictions.logit)._asdict()
