@@ -40,15 +40,16 @@ class CandidateEvaluator:
     def evaluate(self, candidate: Candidate, known: Metrics) -> Metrics:
         """Every metric of `cosearch.metrics.METRICS`."""
         from pimsim.api import simulate
-        from supernet.lowering import count
+        from supernet.lowering import count, weight_bytes
 
         workload = self.workload(candidate.model)
         report = simulate(self.device(candidate), workload, arrivals=self.problem.arrivals, costs=self.costs)
         score = known or self.score(candidate.model)
         schema = self.dataset.schema
-        macs, parameters = count(candidate.model, len(schema.dense), len(schema.sparse))
+        counts = len(schema.dense), len(schema.sparse)
+        macs, parameters = count(candidate.model, *counts)
         tables = sum(gather.table_bytes for gather in workload.gathers)
-        memory = tables + parameters * candidate.model.weight_bits / 8
+        memory = tables + weight_bytes(candidate.model, *counts)
         return {**score, **hardware_metrics(report), "macs": macs, "parameters": parameters, "memory_bytes": memory}
 
     def score(self, model: Genotype) -> Metrics:

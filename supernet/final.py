@@ -1,4 +1,7 @@
-"""Trains one network alone: from scratch on train, early stop on validation, rounded to its precisions, tested once."""
+"""Trains one network alone: from scratch on train, early stop on validation, rounded to its precisions, tested once.
+
+With `quantisation: trained` the forward passes of the training and the validation after each epoch are rounded already.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +15,21 @@ import numpy as np
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from pimsim.spec.base import Spec
 from supernet import optim
 from supernet.genotype import Genotype
 from supernet.metrics import Score, score_logits
 from supernet.model import schema_dict
 from supernet.predictions import Predictions
-from supernet.quantise import quantised
+from supernet.quantise import Quantisation, quantised, stored_rows
 from supernet.runs import Progress, by_chunks, claim, fixed_arithmetic, read_json, read_torch, save_atomically
-from supernet.standalone import Model
+from supernet.standalone import Model, features
 from supernet.tables import Tables
 from workloads.data import Dataset, Split, iterate
 from workloads.data.batches import batch_count
 from workloads.operators.torch_training import Noise, drop_out
 
 
-class FinalSettings(Spec):
+class FinalSettings(Quantisation):
     """How a network is trained alone. The defaults suit Frappe."""
 
     epochs: PositiveInt = 10
@@ -61,7 +63,7 @@ class FinalResult:
     valid: Score
     """On the validation rows, at the genotype's precisions."""
     valid_full_precision: Score
-    """The same before rounding."""
+    """The same weights before rounding, activations at 32 bits."""
     test: Score | None
     """On the test rows, opened once, at the genotype's precisions; None where the test split was not asked for."""
     epochs: int
@@ -190,7 +192,8 @@ def _train(
     progress: Callable[[Progress], None] | None,
 ) -> _Training:
     generator = torch.Generator().manual_seed(seed)
-    model = Model(genotype.model_dump(mode="json"), schema_dict(dataset.schema), generator=generator)
+    trained = settings.trains(genotype)
+    model = Model(trained.model_dump(mode="json"), schema_dict(dataset.schema), generator=generator)
     model.embedding.requires_grad_(False)
     weights = [parameter.data for parameter in model.embedding.parameters()]
     rows = model.schema["cardinalities"]
@@ -203,9 +206,9 @@ def _train(
     valid, began = dataset.split("valid"), time.monotonic()
     while run.epoch < settings.epochs and run.epoch - run.best_epoch < settings.patience:
         started = time.monotonic()
-        _epoch(run, dataset.split("train"), settings, seed)
+        _epoch(run, trained, dataset.split("train"), settings, seed)
         table.settle()
-        loss = _validate(run, valid)
+        loss = _validate(run, trained, valid)
         run.seconds += time.monotonic() - started
         run.save(folder / "checkpoint.pt")
         if progress:
@@ -213,21 +216,23 @@ def _train(
     return run
 
 
-def _validate(run: _Training, valid: Split) -> float:
-    """Validation log loss of the weights that would be kept; keeps them if it is the best so far."""
-    trained = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+def _validate(run: _Training, genotype: Genotype, valid: Split) -> float:
+    """Validation log loss, as a genotype rounds them, of the weights that would be kept; keeps them if it is the best so far."""
+    own = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    kept = own | run.averages
     if run.averages:
         tables = zip(run.model.embedding.state_dict(prefix="embedding."), run.table.parts, strict=True)
-        run.model.load_state_dict({**run.averages, **{name: table.average for name, table in tables}})
+        kept |= {name: table.average for name, table in tables}
+    run.model.load_state_dict(quantised(kept, genotype))
     loss = evaluate(run.model, valid).logloss
     if loss < run.best_loss:
         run.best_loss, run.best_epoch = loss, run.epoch
-        run.best = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-    run.model.load_state_dict(trained)
+        run.best = {name: tensor.clone() for name, tensor in kept.items()}
+    run.model.load_state_dict(own)
     return loss
 
 
-def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> None:
+def _epoch(run: _Training, genotype: Genotype, split: Split, settings: FinalSettings, seed: int) -> None:
     batch = min(settings.batch, len(split))
     per_epoch = batch_count(len(split), batch, drop_last=True)
     parameters = _dense(run.model)
@@ -237,8 +242,10 @@ def _epoch(run: _Training, split: Split, settings: FinalSettings, seed: int) -> 
         step = run.epoch * per_epoch + index
         share = optim.rate(step, settings.epochs * per_epoch, settings.warm_up, settings.cosine)
         embedded = run.table.look_up(torch.from_numpy(rows.sparse))
-        head_input = run.model.features(torch.from_numpy(rows.dense), embedded)
-        logit = run.model.head_of(drop_out(head_input, settings.dropout, noise))
+        held = quantised(dict(parameters), genotype)
+        head_input = features(run.model.genotype, held, torch.from_numpy(rows.dense), stored_rows(embedded, genotype))
+        head_input = drop_out(head_input, settings.dropout, noise)
+        logit = torch.nn.functional.linear(head_input, held["head.weight"], held["head.bias"]).squeeze(1)
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, torch.from_numpy(rows.label).float())
         run.model.zero_grad()
         loss.backward()
@@ -257,7 +264,9 @@ def _finish(run: _Training, genotype: Genotype, dataset: Dataset, folder: Path) 
     model, valid = run.model, dataset.split("valid")
     assert run.best is not None  # at least one epoch has run
     model.load_state_dict(run.best)
+    model.genotype = genotype.full_precision().model_dump(mode="json")
     before = evaluate(model, valid)
+    model.genotype = genotype.model_dump(mode="json")
     model.load_state_dict(quantised(run.best, genotype))
     save_atomically({name: tensor.clone() for name, tensor in model.state_dict().items()}, folder / "final.pt")
     result: dict[str, Any] = {

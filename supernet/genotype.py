@@ -30,11 +30,12 @@ DENSE_READS: dict[str, frozenset[str]] = {
     "fc": frozenset({"dense"}),
     "dot_product": frozenset({"dense", "sparse"}),
     "gating": frozenset({"pair"}),
+    "cross": frozenset({"pair"}),
     "sum": frozenset({"pair"}),
 }
 """Which input genes a dense operator reads: `dense_inputs`, `sparse_inputs`, or the pair `dense_left` and `dense_right`."""
 
-SPARSE_OPERATORS = ("efc", "transformer")
+SPARSE_OPERATORS = ("efc", "transformer", "attention")
 """Operators that make fields out of fields; they read `sparse_inputs`."""
 
 Precision = Literal[4, 8, 16, 32]
@@ -42,14 +43,17 @@ Precision = Literal[4, 8, 16, 32]
 TABLE_GENES = ("embedding_dims", "table_bits")
 """Genes of the network that hold a value for each table."""
 
+WEIGHT_GENES, ACTIVATION_GENES = ("dense_bits", "sparse_bits"), ("dense_activation_bits", "sparse_activation_bits")
+"""A block's precision genes: of its dense and of its sparse operator. A merger has those of the operator whose output it reads."""
+
 
 class Block(Spec):
     """One block's genes. In a canonical genotype a dead operator is None and its genes are empty."""
 
     dense_op: str | None
-    """`fc`, `dot_product`, `gating` or `sum`."""
+    """`fc`, `dot_product`, `gating`, `cross` or `sum`."""
     sparse_op: str | None
-    """`efc` or `transformer`."""
+    """`efc`, `transformer` or `attention`."""
     dense_dim: NonNegativeInt = 0
     """Elements of the dense output."""
     sparse_dim: NonNegativeInt = 0
@@ -62,6 +66,26 @@ class Block(Spec):
     """Dense-to-sparse merger: the dense operator's output, projected to 8 more fields."""
     fm: bool = False
     """Sparse-to-dense merger: a factorisation machine over the sparse operator's output, added to the dense output."""
+    dense_bits: Precision | None = None
+    """Precision of the dense operator's weights, and of `interact`'s; None: the genotype's `weight_bits`."""
+    sparse_bits: Precision | None = None
+    """Precision of the sparse operator's weights, and of `fm`'s; None: the genotype's `weight_bits`."""
+    dense_activation_bits: Precision | None = None
+    """Precision of the activations that the matrix products of the dense operator and of `interact` read; None: 32."""
+    sparse_activation_bits: Precision | None = None
+    """Precision of the activations that the matrix products of the sparse operator and of `fm` read; None: 32."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Precision genes are left out where there are none, so that JSON and digests are those of version 1 before it had them."""
+        tree: dict[str, Any] = plain(self)
+        return {key: value for key, value in tree.items() if value is not None or key not in WEIGHT_GENES + ACTIVATION_GENES}
+
+    def bits(self, operator: str, weight_bits: int) -> tuple[int, int]:
+        """(weight, activation) precision of one of the `operators`; `weight_bits` are the genotype's."""
+        if operator in DENSE_READS or operator == "interact":
+            return self.dense_bits or weight_bits, self.dense_activation_bits or 32
+        return self.sparse_bits or weight_bits, self.sparse_activation_bits or 32
 
     def reads(self, kind: str) -> bool:
         """True when the dense operator reads this kind of input gene (`dense`, `sparse`, `pair`)."""
@@ -112,6 +136,7 @@ class Genotype(Spec):
     layer_norm: bool = True
     """LayerNorm over the true width after every operator and merger: in the supernet, stand-alone and lowered alike."""
     weight_bits: Precision = 32
+    """Of the head, and of every operator whose block says nothing else."""
     embedding_bits: Precision = 32
     embedding_dims: tuple[PositiveInt, ...] | None = None
     """Elements of a row of each table, `embedding_dim` at most; None: all of `embedding_dim`."""
@@ -156,6 +181,18 @@ class Genotype(Spec):
         dims = self.embedding_dims or (self.embedding_dim,) * count
         return tuple(zip(dims, self.table_bits or (self.embedding_bits,) * count, strict=True))
 
+    def weight_bits_of(self, parameter: str) -> int:
+        """Precision of a matrix of weights (`blocks.0.fc.weight`, `head.weight`)."""
+        first, *rest = parameter.split(".")
+        return self.blocks[int(rest[0])].bits(rest[1], self.weight_bits)[0] if first == "blocks" else self.weight_bits
+
+    def full_precision(self) -> Genotype:
+        """The same network with every value at 32 bits."""
+        plain = dict.fromkeys(WEIGHT_GENES + ACTIVATION_GENES)
+        blocks = tuple(block.model_copy(update=plain) for block in self.blocks)
+        tables = None if self.table_bits is None else (32,) * len(self.table_bits)
+        return self.model_copy(update={"blocks": blocks, "weight_bits": 32, "embedding_bits": 32, "table_bits": tables})
+
     def dead_blocks(self) -> tuple[int, ...]:
         """Numbers (1 for the first) of the blocks whose outputs nothing live reads."""
         return tuple(sorted(set(range(1, len(self.blocks) + 1)) - set(self._live_blocks())))
@@ -189,11 +226,18 @@ class Genotype(Spec):
         for number in range(count, 0, -1):
             if number not in live_dense and number not in live_sparse:
                 continue
-            block = _live_part(self.blocks[number - 1], number in live_dense, number in live_sparse)
+            block = self._with_bits(_live_part(self.blocks[number - 1], number in live_dense, number in live_sparse))
             kept[number] = block
             live_dense |= set(block.dense_inputs) | ({block.dense_left, block.dense_right} - {None})
             live_sparse |= set(block.sparse_inputs)
         return kept
+
+    def _with_bits(self, block: Block) -> Block:
+        """The block with only those precision genes that say something."""
+        dead = {"dense": block.dense_op is None, "sparse": block.sparse_op is None}
+        unsaid = {gene: self.weight_bits for gene in WEIGHT_GENES} | dict.fromkeys(ACTIVATION_GENES, 32)
+        update = {gene: None for gene, bits in unsaid.items() if dead[gene.partition("_")[0]] or getattr(block, gene) == bits}
+        return block.model_copy(update=update)
 
     def digest(self) -> str:
         """Sixteen hex digits of the canonical form: equal for genotypes that compute the same function at the same precisions."""

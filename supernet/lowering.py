@@ -43,6 +43,15 @@ def count_executed(genotype: Genotype, dense_count: int, sparse_count: int) -> t
     return _count(genotype, dense_count, sparse_count)
 
 
+def weight_bytes(genotype: Genotype, dense_count: int, sparse_count: int) -> float:
+    """Bytes of the trained values that `count` counts, biases and LayerNorm at the precision of their operator's weights."""
+    from supernet.standalone import parameter_shapes
+
+    canonical = genotype.canonical()
+    shapes = parameter_shapes(canonical.model_dump(mode="json"), dense_count, sparse_count)
+    return sum(math.prod(shape) * canonical.weight_bits_of(name) for name, shape in shapes.items()) / 8
+
+
 def _count(genotype: Genotype, dense_count: int, sparse_count: int) -> tuple[int, int]:
     from supernet.standalone import parameter_shapes
 
@@ -91,9 +100,14 @@ class _Lowering:
 
     def _block(self, place: Place) -> None:
         block, base, operators = place.block, f"block{place.number}", block_operators()
+        readers = (block.dense_op if block.reads("sparse") else None, block.sparse_op)
+        bits = {name: block.bits(name, 32)[1] for name in block.operators}
+        widest = max((bits[name] for name in readers if name), default=32)  # a join is stored for the widest that reads it
+        features = [(i, (place.dense[i],)) for i in block.dense_inputs]
+        fields = [(i, (sum(place.fields[i]), place.dim)) for i in block.sparse_inputs]
         read = {
-            "dense": self._joined(f"{base}.dense", [(i, (place.dense[i],)) for i in block.dense_inputs], self.vectors),
-            "fields": self._joined(f"{base}.fields", [(i, (sum(place.fields[i]), place.dim)) for i in block.sparse_inputs], self.sets),
+            "dense": self._joined(f"{base}.dense", features, self.vectors, bits.get(block.dense_op or "", 32)),
+            "fields": self._joined(f"{base}.fields", fields, self.sets, widest),
         }
         if block.reads("pair"):
             read |= {"left": self.vectors[block.dense_left], "right": self.vectors[block.dense_right]}
@@ -102,37 +116,38 @@ class _Lowering:
         read |= {"own dense": own_dense, "own fields": own_fields}
         if block.fm:
             crossed = self._operator(operators["fm"], place, base, read)
-            add = Elementwise(name=f"{base}.fm.add", inputs=(own_dense, crossed), function="add", elements=block.dense_dim, operands=2)
+            sizes = {"elements": block.dense_dim, "operands": 2, "activation_bits": bits[block.dense_op]}
+            add = Elementwise(name=f"{base}.fm.add", inputs=(own_dense, crossed), function="add", **sizes)
             self.vectors[place.number] = self.builder.add(add)
         elif own_dense:
             self.vectors[place.number] = own_dense
         if block.interact:
             more = self._operator(operators["interact"], place, base, read)
             parts = [(own_fields, (block.sparse_dim, place.dim)), (more, (MERGER_FIELDS, place.dim))]
-            self.sets[place.number] = self._concat(f"{base}.interact.concat", parts)
+            self.sets[place.number] = self._concat(f"{base}.interact.concat", parts, max(bits.values()))
         elif own_fields:
             self.sets[place.number] = own_fields
 
     def _operator(self, kind: BlockOperator, place: Place, base: str, read: dict[str, str]) -> str:
         """The operator, its LayerNorm and its activation."""
         norm, name = self.genotype.layer_norm, f"{base}.{kind.name}"
-        operator = kind.operator(place, self.genotype.weight_bits, bias=not norm)
+        weight_bits, bits = place.block.bits(kind.name, self.genotype.weight_bits)
+        operator = kind.operator(place, bias=not norm).model_copy(update={"weight_bits": weight_bits, "activation_bits": bits})
         out = operator.lower(self.builder, name, [read[source] for source in kind.sources(place)])
         if norm and not kind.norm_inside:
             shape, axis = operator.out_shape, "fields" if kind.name == "efc" else "features"
             if kind.name == "interact":
                 shape = (math.prod(shape),)  # normalised before it is cut into fields
-            out = LayerNorm(shape=shape, axis=axis).lower(self.builder, f"{name}.norm", (out,))
+            out = LayerNorm(shape=shape, axis=axis, activation_bits=bits).lower(self.builder, f"{name}.norm", (out,))
         if kind.activation != "none":
             elements = math.prod(operator.out_shape)
-            out = self.builder.add(
-                Elementwise(name=f"{name}.{kind.activation}", inputs=(out,), function=kind.activation, elements=elements)
-            )
+            activation = {"name": f"{name}.{kind.activation}", "function": kind.activation, "activation_bits": bits}
+            out = self.builder.add(Elementwise(inputs=(out,), elements=elements, **activation))
         return out
 
-    def _joined(self, name: str, sources: list[tuple[int, tuple[int, ...]]], outputs: dict[int, str]) -> str | None:
-        return self._concat(name, [(outputs[i], shape) for i, shape in sources]) if sources else None
+    def _joined(self, name: str, sources: list[tuple[int, tuple[int, ...]]], outputs: dict[int, str], bits: int) -> str | None:
+        return self._concat(name, [(outputs[i], shape) for i, shape in sources], bits) if sources else None
 
-    def _concat(self, name: str, parts: list[tuple[str, tuple[int, ...]]]) -> str:
-        join = Concat(shapes=tuple(shape for _, shape in parts))
+    def _concat(self, name: str, parts: list[tuple[str, tuple[int, ...]]], bits: int) -> str:
+        join = Concat(shapes=tuple(shape for _, shape in parts)).model_copy(update={"activation_bits": bits})
         return join.lower(self.builder, name, [source for source, _ in parts])

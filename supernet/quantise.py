@@ -1,32 +1,43 @@
-"""Post-training quantisation of weights and tables, simulated in float: the values that the narrow format can hold."""
+"""Precisions, simulated in float: the values that the narrow format can hold. Rounded after training, or trained through."""
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import torch
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
+from pimsim.spec.base import Spec
 from supernet.genotype import Genotype
+from supernet.standalone import quantise
+
+__all__ = ["Quantisation", "quantise", "quantised", "stored_rows", "table_bits"]
 
 
-def quantise(tensor: torch.Tensor, bits: int) -> torch.Tensor:
-    """A tensor at a precision: 32 unchanged; 16 through IEEE half; 8 and 4 symmetric integers, one scale for each vector of its last axis.
+class Quantisation(Spec):
+    """How a training meets the precisions of what it trains."""
 
-    Such a vector is an output channel of a weight (out, in) and an embedding vector of a table. Returns float32.
-    """
-    if bits == 32:
-        return tensor
-    if bits == 16:
-        return tensor.half().float()
-    levels = 2 ** (bits - 1) - 1
-    scale = tensor.abs().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny * levels) / levels
-    return (tensor / scale).round_().mul_(scale)
+    quantisation: Literal["after", "trained"] = "after"
+    """`after`: at 32 bits, rounded once it is done. `trained`: every forward pass rounds weights, activations and table rows as the
+    genotype says, gradients pass straight through (Bengio et al. 2013), and the optimiser updates values of 32 bits."""
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """`after` is left out: folders of trainings from before there was a choice stay in use."""
+        tree: dict[str, Any] = plain(self)
+        return {key: value for key, value in tree.items() if (key, value) != ("quantisation", "after")}
+
+    def trains(self, genotype: Genotype) -> Genotype:
+        """The network that the forward passes of the training compute: at its precisions, or at 32 bits."""
+        return genotype if self.quantisation == "trained" else genotype.full_precision()
 
 
 def quantised(weights: dict[str, torch.Tensor], genotype: Genotype) -> dict[str, torch.Tensor]:
     """All weights of a network as its genotype's precisions hold them; biases and LayerNorm stay at 32 bits."""
     made = {}
     for name, tensor in weights.items():
-        bits = table_bits(genotype, name) if name.startswith("embedding.") else genotype.weight_bits
-        made[name] = quantise(tensor, 32 if tensor.dim() < 2 else bits)
+        bits = table_bits(genotype, name) if name.startswith("embedding.") else genotype.weight_bits_of(name)
+        made[name] = tensor if tensor.dim() < 2 else quantise(tensor, bits)
     return made
 
 
@@ -37,15 +48,18 @@ def table_bits(genotype: Genotype, name: str) -> int:
 
 
 def stored_rows(embedded: torch.Tensor, genotype: Genotype) -> torch.Tensor:
-    """What a network's tables hold of full rows.
+    """What a network's tables hold of full rows; gradients pass straight through.
 
     Args:
         embedded: (rows, fields, embedding_dim) vectors at the greatest dim and full precision.
         genotype: says how many elements of each field's vectors there are, and at which precision.
 
     Returns:
-        The same shape, zeros behind the elements that are there; fields stand first in memory, as the forward pass wants them.
+        The same shape, zeros behind the elements that are there; where tables differ, fields stand first in memory, as the forward pass
+        wants them.
     """
+    if genotype.embedding_dims is None and genotype.table_bits is None:
+        return quantise(embedded, genotype.embedding_bits)
     rows, fields, width = embedded.shape
     made = embedded.new_zeros((fields, rows, width))
     for number, (dim, bits) in enumerate(genotype.for_tables(fields)):

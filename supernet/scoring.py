@@ -70,14 +70,13 @@ class Scorer:
         """Validation log loss and AUC of a genotype of the supernet's space (or of its canonical form)."""
         with fixed_arithmetic(self.settings.threads), torch.inference_mode():
             canonical = genotype.canonical()
-            bits = canonical.weight_bits
             weights = quantised(self.supernet.parameters(canonical), canonical)
             weight, bias = weights["head.weight"][0], weights["head.bias"][0]
             if self.settings.head_rows:
                 original = self.supernet.parameters(canonical)["head.weight"][0]
                 head_input = self._features(canonical, weights, 0)
                 weight, bias = fit_head(head_input, self._fit.label, original, bias, self.settings.head_l2, self.settings.head_steps)
-                weight = quantise(weight.unsqueeze(0), bits)[0]
+                weight = quantise(weight, canonical.weight_bits)
             logit = self._features(canonical, weights, 1, (weight, bias))
             return score_logits(self._valid.label.numpy(), logit.numpy())
 

@@ -22,13 +22,17 @@ from pydantic import Field, PositiveInt, SerializerFunctionWrapHandler, model_se
 from pimsim.configs import read_yaml, resolve, set_dotted
 from pimsim.errors import ConfigError, unknown_name
 from pimsim.spec.base import Spec, validate
-from supernet.genotype import DENSE_READS, SPARSE_OPERATORS, TABLE_GENES, Block, Genotype, Precision
+from supernet.genotype import ACTIVATION_GENES, DENSE_READS, SPARSE_OPERATORS, TABLE_GENES, WEIGHT_GENES, Block, Genotype, Precision
 
 _BLOCK_GENES = (
     "dense_op", "sparse_op", "dense_dim", "sparse_dim",
-    "dense_inputs", "sparse_inputs", "dense_left", "dense_right", "interact", "fm",
+    "dense_inputs", "sparse_inputs", "dense_left", "dense_right", "interact", "fm", *WEIGHT_GENES, *ACTIVATION_GENES,
 )  # fmt: skip
 _GLOBAL_GENES = ("weight_bits", "embedding_bits")
+_OPERATOR_PRECISIONS = {"operator_weight_bits": WEIGHT_GENES, "activation_bits": ACTIVATION_GENES}
+"""Block genes that only some spaces have, by the key that gives their values."""
+_OPTIONAL = ("table_dims", "table_bits", *_OPERATOR_PRECISIONS)
+"""Keys that give values of genes which only some spaces have."""
 
 
 def _name(block: int | None, gene: str) -> str:
@@ -74,6 +78,10 @@ class Space(Spec):
     """Precisions of each table, a gene for each table in place of `embedding_bits`; None: `embedding_bits` for all."""
     tables: PositiveInt | None = None
     """Tables of the data set; filled in by `for_tables` where a gene needs it."""
+    operator_weight_bits: tuple[Precision, ...] | None = Field(None, min_length=1)
+    """Precisions of the weights of each block's dense and sparse operator; None: all have the network's `weight_bits`."""
+    activation_bits: tuple[Precision, ...] | None = Field(None, min_length=1)
+    """Precisions of the activations that each block's dense and sparse operator reads; None: 32 bits."""
     layer_norm: bool = True
     dense_columns: Literal["operator", "source"] = "operator"
     """Columns that an earlier dense output takes in the shared weights of what reads it: its own for each operator that may have made
@@ -88,8 +96,8 @@ class Space(Spec):
             for name in given:
                 if name not in allowed:
                     raise ValueError(unknown_name(kind, name, allowed))
-        sets = ("dense_operators", "sparse_operators", "dense_dims", "sparse_dims", "interact", "fm", "table_dims", "table_bits")
-        for key in (*_GLOBAL_GENES, *sets):
+        sizes = ("dense_operators", "sparse_operators", "dense_dims", "sparse_dims", "interact", "fm")
+        for key in (*_GLOBAL_GENES, *sizes, *_OPTIONAL):
             values = getattr(self, key) or ()
             if len(set(values)) != len(values):
                 raise ValueError(f"{key}: a value stands twice")
@@ -101,9 +109,9 @@ class Space(Spec):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Keys of tables are left out where there are none: records of spaces without them stay as they were."""
+        """Keys of single tables and operators are left out where there are none: records of spaces without them stay as they were."""
         tree: dict[str, Any] = plain(self)
-        return {key: value for key, value in tree.items() if value is not None or key not in ("table_dims", "table_bits", "tables")}
+        return {key: value for key, value in tree.items() if value is not None or key not in (*_OPTIONAL, "tables")}
 
     def for_tables(self, count: int) -> Space:
         """The space on a data set with this many tables; itself where no gene asks for the number.
@@ -136,11 +144,18 @@ class Space(Spec):
             "fm": self.fm,
             "weight_bits": self.weight_bits,
             "embedding_bits": self.embedding_bits,
+            **{name: getattr(self, key) or (None,) for key, names in _OPERATOR_PRECISIONS.items() for name in names},
             **self._table_genes(),
         }.get(gene.partition(".")[0])
 
     def _input_sets(self, sources: int) -> int:
         return sum(comb(sources, k) for k in range(1, min(sources, self.max_fan_in) + 1))
+
+    @property
+    def _block_genes(self) -> tuple[str, ...]:
+        """The genes that a block of this space has."""
+        absent = {name for key, names in _OPERATOR_PRECISIONS.items() if not getattr(self, key) for name in names}
+        return tuple(gene for gene in _BLOCK_GENES if gene not in absent)
 
     def _genes(self) -> Iterator[tuple[int | None, str]]:
         """Every gene as (block index, name); block index None for the genes of the whole network and of its tables."""
@@ -193,6 +208,7 @@ class Space(Spec):
                 dense_right=self._draw("dense_right", i + 1, rng),
                 interact=True in self.interact,
                 fm=True in self.fm,
+                **{gene: max(getattr(self, key) or (), default=None) for key, genes in _OPERATOR_PRECISIONS.items() for gene in genes},
             )
             for i in range(self.blocks)
         )
@@ -229,8 +245,8 @@ class Space(Spec):
         self._require(b)
         blocks = []
         for one, two in zip(a.blocks, b.blocks, strict=True):
-            picks = rng.integers(2, size=len(_BLOCK_GENES))
-            genes = zip(_BLOCK_GENES, picks, strict=True)
+            picks = rng.integers(2, size=len(self._block_genes))
+            genes = zip(self._block_genes, picks, strict=True)
             blocks.append(Block(**{gene: getattr(two if pick else one, gene) for gene, pick in genes}))
         names = self._network_genes()
         picks = rng.integers(2, size=len(names))

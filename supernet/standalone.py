@@ -19,6 +19,8 @@ Weights are (out, in) as in torch.nn.Linear and carry the names of the matching 
 whose weight is absent is skipped: the sizes already match. Inside, fields stand first, (fields, rows, embedding_dim): a layer over the
 field axis is one matrix product, joined fields are whole blocks of memory, and LayerNorm over fields runs along contiguous values.
 Nothing is written in place, so no output aliases another.
+
+Weights are rounded to their precisions beforehand; activations here, where a matrix product reads them (see `quantise`).
 """
 
 import json
@@ -30,7 +32,8 @@ from torch.nn import functional
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 MERGER_FIELDS = 8
-HEADS = 8
+HEADS, INTERACTION_HEADS = 8, 2
+"""Heads of a transformer and, as in AutoInt, of an attention interaction, where the embedding dim allows."""
 
 
 def parameter_shapes(genotype: dict, dense_count: int, sparse_count: int) -> dict:
@@ -60,8 +63,8 @@ def parameter_shapes(genotype: dict, dense_count: int, sparse_count: int) -> dic
         if block["sparse_op"]:
             linear(f"{base}.{block['sparse_op']}", count, fields_in)
             normalise(f"{base}.{block['sparse_op']}", count)
-        if block["sparse_op"] == "transformer":
-            shapes |= {f"{base}.transformer{part}": shape for part, shape in transformer_shapes(dim).items()}
+            own = _SPARSE_OPERATORS[block["sparse_op"]][0](dim)
+            shapes |= {f"{base}.{block['sparse_op']}{part}": shape for part, shape in own.items()}
         merged = MERGER_FIELDS if block["interact"] else 0
         if merged:
             if width != merged * dim:
@@ -87,6 +90,11 @@ def transformer_shapes(dim: int) -> dict:
     return shapes
 
 
+def attention_shapes(dim: int) -> dict:
+    """Parameters of an attention interaction behind its projection."""
+    return {f".{part}.weight": (dim, dim) for part in ("query", "key", "value")}
+
+
 def _fc_parts(width, dense_in, fields_in, pair_in, dim):
     return [("", width, dense_in)]
 
@@ -99,26 +107,42 @@ def _dot_product_parts(width, dense_in, fields_in, pair_in, dim):
     return parts + ([] if pairs == width else [(".out", width, pairs)])
 
 
-def _gating_parts(width, dense_in, fields_in, pair_in, dim):
-    return [(".gate", pair_in, pair_in)] + ([] if pair_in == width else [(".out", width, pair_in)])
+def _pair_parts(*square):
+    return lambda width, dense_in, fields_in, pair_in, dim: (
+        [(part, pair_in, pair_in) for part in square] + ([] if pair_in == width else [(".out", width, pair_in)])
+    )
 
 
-def _sum_parts(width, dense_in, fields_in, pair_in, dim):
-    return [] if pair_in == width else [(".out", width, pair_in)]
+def quantise(x: torch.Tensor, bits: int, axis: int = -1) -> torch.Tensor:
+    """The values that a precision holds, in x's own type; gradients pass straight through.
+
+    32 bits: all; 16: IEEE half; 8 and 4: symmetric integers with one scale for each vector along the axis, the axis that a matrix
+    product sums over: of a weight (out, in) one an output channel, of a table one a row, of an activation one a sample's vector.
+    """
+    if bits == 32:
+        return x
+    with torch.no_grad():
+        if bits == 16:
+            held = x.half().to(x.dtype)
+        else:
+            levels = 2 ** (bits - 1) - 1
+            scale = x.abs().amax(axis, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny * levels) / levels
+            held = (x / scale).round_().mul_(scale)
+    return held + (x - x.detach()) if x.requires_grad and torch.is_grad_enabled() else held
 
 
-def linear(weights: dict, name: str, x: torch.Tensor) -> torch.Tensor:
-    """Linear layer over the last axis; x itself where the projection is skipped."""
+def linear(weights: dict, name: str, x: torch.Tensor, bits: int = 32) -> torch.Tensor:
+    """Linear layer over the last axis, x at a precision; x itself where the projection is skipped."""
     weight = weights.get(f"{name}.weight")
-    return x if weight is None else functional.linear(x, weight, weights.get(f"{name}.bias"))
+    return x if weight is None else functional.linear(quantise(x, bits), weight, weights.get(f"{name}.bias"))
 
 
-def field_linear(weights: dict, name: str, x: torch.Tensor) -> torch.Tensor:
-    """Linear layer over the first axis of (fields, rows, dim); x itself where the projection is skipped."""
+def field_linear(weights: dict, name: str, x: torch.Tensor, bits: int = 32) -> torch.Tensor:
+    """Linear layer over the first axis of (fields, rows, dim), x at a precision; x itself where the projection is skipped."""
     weight, bias = weights.get(f"{name}.weight"), weights.get(f"{name}.bias")
     if weight is None:
         return x
-    flat = x.flatten(1)
+    flat = quantise(x, bits, axis=0).flatten(1)
     made = torch.mm(weight, flat) if bias is None else torch.addmm(bias.unsqueeze(1), weight, flat)
     return made.unflatten(1, x.shape[1:])
 
@@ -139,24 +163,31 @@ def norm(weights: dict, name: str, x: torch.Tensor) -> torch.Tensor:
     return x if gain is None else functional.layer_norm(x, gain.shape, gain, weights[f"{name}.norm.bias"])
 
 
-def _fc(weights, name, dense, fields, left, right):
-    return norm(weights, name, linear(weights, name, dense)).relu()
+def _fc(weights, name, bits, dense, fields, left, right):
+    return norm(weights, name, linear(weights, name, dense, bits)).relu()
 
 
-def _dot_product(weights, name, dense, fields, left, right):
-    vector, few = linear(weights, f"{name}.dense", dense), field_linear(weights, f"{name}.fields", fields)
-    return norm(weights, name, linear(weights, f"{name}.out", pairs(vector, few)))
+def _dot_product(weights, name, bits, dense, fields, left, right):
+    vector, few = linear(weights, f"{name}.dense", dense, bits), field_linear(weights, f"{name}.fields", fields, bits)
+    products = pairs(quantise(vector, bits), quantise(few, bits))
+    return norm(weights, name, linear(weights, f"{name}.out", products, bits))
 
 
-def _gating(weights, name, dense, fields, left, right):
+def _gating(weights, name, bits, dense, fields, left, right):
     left, right = _same_width(left, right)
-    gated = linear(weights, f"{name}.gate", left).sigmoid() * right
-    return norm(weights, name, linear(weights, f"{name}.out", gated))
+    gated = linear(weights, f"{name}.gate", left, bits).sigmoid() * right
+    return norm(weights, name, linear(weights, f"{name}.out", gated, bits))
 
 
-def _sum(weights, name, dense, fields, left, right):
+def _cross(weights, name, bits, dense, fields, left, right):
     left, right = _same_width(left, right)
-    return norm(weights, name, linear(weights, f"{name}.out", left + right))
+    crossed = right.addcmul(left, linear(weights, f"{name}.cross", right, bits))
+    return norm(weights, name, linear(weights, f"{name}.out", crossed, bits))
+
+
+def _sum(weights, name, bits, dense, fields, left, right):
+    left, right = _same_width(left, right)
+    return norm(weights, name, linear(weights, f"{name}.out", left + right, bits))
 
 
 def _same_width(left, right):
@@ -164,16 +195,18 @@ def _same_width(left, right):
     return tuple(functional.pad(x, (0, width - x.shape[1])) if x.shape[1] < width else x for x in (left, right))
 
 
-def _efc(weights, name, fields):
-    return field_norm(weights, name, field_linear(weights, name, fields), relu=True)
+def _efc(weights, name, bits, fields):
+    return field_norm(weights, name, field_linear(weights, name, fields, bits), relu=True)
 
 
 FUSED: dict = {}
 """Faster equals of functions here, by name. An export runs without any; `supernet.model` puts those of `supernet.kernels` here."""
 
 
-def attention(qkv: torch.Tensor, heads: int) -> torch.Tensor:
-    """Self-attention (rows, fields, dim) from queries, keys and values (rows, fields, 3 * dim), each head by head."""
+def attention(qkv: torch.Tensor, heads: int, bits: int = 32) -> torch.Tensor:
+    """Self-attention (rows, fields, dim) from queries, keys and values (rows, fields, 3 * dim) at a precision, each head by head."""
+    if bits < 32:
+        qkv = quantise(qkv.unflatten(2, (3 * heads, -1)), bits).flatten(2)
     if _fusible("attention", qkv):
         return FUSED["attention"](qkv, heads)
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
@@ -198,12 +231,24 @@ def pairs(vector: torch.Tensor, fields: torch.Tensor) -> torch.Tensor:
     return gram.flatten(1).index_select(1, row * count + column)
 
 
-def _transformer(weights, name, fields):
-    tokens = field_norm(weights, name, field_linear(weights, name, fields)).transpose(0, 1).contiguous()  # (rows, fields, dim)
-    mixed = attention(linear(weights, f"{name}.qkv", tokens), math.gcd(HEADS, tokens.shape[2]))
-    tokens = _own_norm(weights, f"{name}.attention_norm", tokens + linear(weights, f"{name}.out", mixed))
-    inner = linear(weights, f"{name}.inner", tokens).relu()
-    return _own_norm(weights, f"{name}.output_norm", tokens + linear(weights, f"{name}.outer", inner)).transpose(0, 1)
+def _tokens(weights, name, bits, fields):
+    """The joined fields, projected along the field axis: (rows, fields, dim)."""
+    return field_norm(weights, name, field_linear(weights, name, fields, bits)).transpose(0, 1).contiguous()
+
+
+def _transformer(weights, name, bits, fields):
+    tokens = _tokens(weights, name, bits, fields)
+    mixed = attention(linear(weights, f"{name}.qkv", tokens, bits), math.gcd(HEADS, tokens.shape[2]), bits)
+    tokens = _own_norm(weights, f"{name}.attention_norm", tokens + linear(weights, f"{name}.out", mixed, bits))
+    inner = linear(weights, f"{name}.inner", tokens, bits).relu()
+    return _own_norm(weights, f"{name}.output_norm", tokens + linear(weights, f"{name}.outer", inner, bits)).transpose(0, 1)
+
+
+def _attention(weights, name, bits, fields):
+    tokens = _tokens(weights, name, bits, fields)
+    qkv = torch.cat([weights[f"{name}.{part}.weight"] for part in ("query", "key", "value")])
+    mixed = attention(functional.linear(quantise(tokens, bits), qkv), math.gcd(INTERACTION_HEADS, tokens.shape[2]), bits)
+    return (mixed + tokens).relu().transpose(0, 1)
 
 
 def _own_norm(weights, name, x):
@@ -211,12 +256,18 @@ def _own_norm(weights, name, x):
     return x if gain is None else functional.layer_norm(x, gain.shape, gain, weights[f"{name}.bias"])
 
 
-_SPARSE_OPERATORS = {"efc": _efc, "transformer": _transformer}
+_SPARSE_OPERATORS = {
+    "efc": (lambda dim: {}, _efc),
+    "transformer": (transformer_shapes, _transformer),
+    "attention": (attention_shapes, _attention),
+}
+"""By name: the shapes of its parameters behind the projection, its arithmetic."""
 _DENSE_OPERATORS = {
     "fc": (_fc_parts, _fc),
     "dot_product": (_dot_product_parts, _dot_product),
-    "gating": (_gating_parts, _gating),
-    "sum": (_sum_parts, _sum),
+    "gating": (_pair_parts(".gate"), _gating),
+    "cross": (_pair_parts(".cross"), _cross),
+    "sum": (_pair_parts(), _sum),
 }
 
 
@@ -230,16 +281,17 @@ def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch
         x = _joined([vectors[i] for i in block["dense_inputs"]], 1)
         fields = _joined([sets[i] for i in block["sparse_inputs"]], 0)
         left, right = vectors.get(block["dense_left"]), vectors.get(block["dense_right"])
+        dense_bits, sparse_bits = (block.get(f"{kind}_activation_bits") or 32 for kind in ("dense", "sparse"))
         if op := block["dense_op"]:
-            out = vectors[number] = _DENSE_OPERATORS[op][1](weights, f"{base}.{op}", x, fields, left, right)
+            out = vectors[number] = _DENSE_OPERATORS[op][1](weights, f"{base}.{op}", dense_bits, x, fields, left, right)
         kept = []
         if op := block["sparse_op"]:
-            kept.append(_SPARSE_OPERATORS[op](weights, f"{base}.{op}", fields))
+            kept.append(_SPARSE_OPERATORS[op][1](weights, f"{base}.{op}", sparse_bits, fields))
         if block["fm"]:
             crossed = kept[0].sum(0).square() - kept[0].square().sum(0)
-            vectors[number] = out + norm(weights, f"{base}.fm", linear(weights, f"{base}.fm.out", crossed))
+            vectors[number] = out + norm(weights, f"{base}.fm", linear(weights, f"{base}.fm.out", crossed, sparse_bits))
         if block["interact"]:
-            more = norm(weights, f"{base}.interact", linear(weights, f"{base}.interact.out", out))
+            more = norm(weights, f"{base}.interact", linear(weights, f"{base}.interact.out", out, dense_bits))
             kept.append(more.unflatten(1, (MERGER_FIELDS, -1)).transpose(0, 1))
         if kept:
             sets[number] = _joined(kept, 0)

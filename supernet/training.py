@@ -18,10 +18,10 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from pimsim.errors import RunError
-from pimsim.spec.base import Spec
 from supernet import optim
 from supernet.genotype import Genotype
 from supernet.model import Supernet, schema_dict
+from supernet.quantise import Quantisation, quantised, stored_rows
 from supernet.runs import Progress, claim, fixed_arithmetic, read_torch, save_atomically
 from supernet.sampling import STRATEGIES, Strategy
 from supernet.space import Space
@@ -31,7 +31,7 @@ from workloads.data import Dataset, iterate
 from workloads.data.batches import batch_count
 
 
-class TrainingSettings(Spec):
+class TrainingSettings(Quantisation):
     """How a supernet is trained. The defaults suit Frappe and the `quickstart` space."""
 
     epochs: PositiveFloat = 10.0
@@ -193,9 +193,11 @@ class _Run:
         settings, genotype = self.settings, self.path()
         slices = self.supernet.slices(genotype)
         weights = {n: s.read(self.supernet.weights[s.shared]).detach().requires_grad_() for n, s in slices.items()}
+        trained = settings.trains(genotype)
         embedded = self.table.look_up(torch.from_numpy(batch.sparse), genotype.embedding_dims)
-        head_input = features(genotype.model_dump(mode="json"), weights, torch.from_numpy(batch.dense), embedded)
-        logit = torch.nn.functional.linear(head_input, weights["head.weight"], weights["head.bias"]).squeeze(1)
+        held = quantised(weights, trained)
+        head_input = features(trained.model_dump(mode="json"), held, torch.from_numpy(batch.dense), stored_rows(embedded, trained))
+        logit = torch.nn.functional.linear(head_input, held["head.weight"], held["head.bias"]).squeeze(1)
         label = torch.from_numpy(batch.label).float()
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logit, label)
         loss.backward()

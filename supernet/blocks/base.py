@@ -147,7 +147,7 @@ class BlockOperator(ABC):
         """Columns that a projection uses; None for the first ones, as many as it has inputs."""
 
     @abstractmethod
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
+    def operator(self, place: Place, bias: bool) -> Operator:
         """The matching operator of `workloads`, without its activation (LayerNorm comes between)."""
 
     @abstractmethod

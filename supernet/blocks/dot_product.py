@@ -27,14 +27,13 @@ class DotProductBlock(BlockOperator):
             return place.dense_ranges(limits)
         return place.fields_ranges(limits) if part == ".fields" else None
 
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
+    def operator(self, place: Place, bias: bool) -> Operator:
         return DotProduct(
             dense_features=place.dense_in,
             sparse_fields=place.fields_in,
             dim=place.dim,
             out_features=place.block.dense_dim,
             bias=bias,
-            weight_bits=bits,
         )
 
     def sources(self, place: Place) -> tuple[str, ...]:

@@ -19,9 +19,9 @@ class Efc(BlockOperator):
     def ranges(self, part: str, limits: Limits, place: Place) -> Ranges | None:
         return place.fields_ranges(limits)
 
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
+    def operator(self, place: Place, bias: bool) -> Operator:
         sizes = {"in_fields": place.fields_in, "out_fields": place.block.sparse_dim, "dim": place.dim}
-        return EmbeddingFullyConnected(**sizes, bias=bias, activation="none", weight_bits=bits)
+        return EmbeddingFullyConnected(**sizes, bias=bias, activation="none")
 
     def sources(self, place: Place) -> tuple[str, ...]:
         return ("fields",)

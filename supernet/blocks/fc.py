@@ -19,10 +19,8 @@ class Fc(BlockOperator):
     def ranges(self, part: str, limits: Limits, place: Place) -> Ranges | None:
         return place.dense_ranges(limits)
 
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
-        return FullyConnected(
-            in_features=place.dense_in, out_features=place.block.dense_dim, bias=bias, activation="none", weight_bits=bits
-        )
+    def operator(self, place: Place, bias: bool) -> Operator:
+        return FullyConnected(in_features=place.dense_in, out_features=place.block.dense_dim, bias=bias, activation="none")
 
     def sources(self, place: Place) -> tuple[str, ...]:
         return ("dense",)

@@ -18,9 +18,9 @@ class Fm(BlockOperator):
     def ranges(self, part: str, limits: Limits, place: Place) -> Ranges | None:
         return None
 
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
+    def operator(self, place: Place, bias: bool) -> Operator:
         block = place.block
-        return FactorizationMachine(fields=block.sparse_dim, dim=place.dim, out_features=block.dense_dim, bias=bias, weight_bits=bits)
+        return FactorizationMachine(fields=block.sparse_dim, dim=place.dim, out_features=block.dense_dim, bias=bias)
 
     def sources(self, place: Place) -> tuple[str, ...]:
         return ("own fields",)

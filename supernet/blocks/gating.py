@@ -19,10 +19,10 @@ class Gating(BlockOperator):
     def ranges(self, part: str, limits: Limits, place: Place) -> Ranges | None:
         return None
 
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
+    def operator(self, place: Place, bias: bool) -> Operator:
         left, right = place.pair
         width = place.block.dense_dim
-        return SigmoidGating(left_features=left, right_features=right, out_features=width, bias=bias, weight_bits=bits)
+        return SigmoidGating(left_features=left, right_features=right, out_features=width, bias=bias)
 
     def sources(self, place: Place) -> tuple[str, ...]:
         return ("left", "right")

@@ -20,9 +20,9 @@ class Interact(BlockOperator):
         start = limits.made_by(place.block.dense_op)
         return ((start, start + place.block.dense_dim),)
 
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
+    def operator(self, place: Place, bias: bool) -> Operator:
         width = place.block.dense_dim
-        return DenseToFields(in_features=width, dim=place.dim, fields=MERGER_FIELDS, bias=bias, weight_bits=bits)
+        return DenseToFields(in_features=width, dim=place.dim, fields=MERGER_FIELDS, bias=bias)
 
     def sources(self, place: Place) -> tuple[str, ...]:
         return ("own dense",)

@@ -18,9 +18,9 @@ class SumBlock(BlockOperator):
     def ranges(self, part: str, limits: Limits, place: Place) -> Ranges | None:
         return None
 
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
+    def operator(self, place: Place, bias: bool) -> Operator:
         left, right = place.pair
-        return Sum(left_features=left, right_features=right, out_features=place.block.dense_dim, bias=bias, weight_bits=bits)
+        return Sum(left_features=left, right_features=right, out_features=place.block.dense_dim, bias=bias)
 
     def sources(self, place: Place) -> tuple[str, ...]:
         return ("left", "right")

@@ -25,9 +25,9 @@ class TransformerBlock(BlockOperator):
     def ranges(self, part: str, limits: Limits, place: Place) -> Ranges | None:
         return place.fields_ranges(limits)
 
-    def operator(self, place: Place, bits: int, bias: bool) -> Operator:
+    def operator(self, place: Place, bias: bool) -> Operator:
         sizes = {"in_fields": place.fields_in, "out_fields": place.block.sparse_dim, "dim": place.dim}
-        return Transformer(**sizes, heads=math.gcd(HEADS, place.dim), layer_norm=not bias, weight_bits=bits)
+        return Transformer(**sizes, heads=math.gcd(HEADS, place.dim), layer_norm=not bias)
 
     def sources(self, place: Place) -> tuple[str, ...]:
         return ("fields",)

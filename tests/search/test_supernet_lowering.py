@@ -17,7 +17,10 @@ from supernet.standalone import Model
 
 SCHEMA = {"dense": ["d0", "d1", "d2"], "sparse": ["a", "b", "c", "d"], "cardinalities": [5, 6, 7, 8]}
 GOLDEN = Path(__file__).parents[2] / ".." / "shared" / "golden" / "nasrec"
-OPERATORS = {"dense_operators": ["fc", "dot_product", "gating", "sum"], "sparse_operators": ["efc", "transformer"]}
+OPERATORS = {
+    "dense_operators": ["fc", "dot_product", "gating", "cross", "sum"],
+    "sparse_operators": ["efc", "transformer", "attention"],
+}
 
 
 def torch_macs(model: Model, schema: dict) -> tuple[int, int]:

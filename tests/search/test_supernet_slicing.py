@@ -9,11 +9,15 @@ import torch
 from pimsim.configs import names
 from supernet.genotype import Block, Genotype
 from supernet.model import Supernet, block_operators
+from supernet.quantise import quantised
 from supernet.space import load_space
 from supernet.standalone import Model, attention, features, field_norm, parameter_shapes
+from workloads.operators.base import activate
 
 SCHEMA = {"dense": ["d0", "d1", "d2"], "sparse": ["a", "b", "c", "d"], "cardinalities": [5, 6, 7, 8]}
-FULL = {"dense_operators": ["fc", "dot_product", "gating", "sum"], "blocks": 3}
+FULL = {"dense_operators": ["fc", "dot_product", "gating", "cross", "sum"], "blocks": 3}
+SPARSE = {"sparse_operators": ["efc", "transformer", "attention"]}
+BITS = (32, 16, 8, 4)
 CASES = [
     ("tiny", {}, SCHEMA),
     ("tiny", {**FULL, "layer_norm": False}, SCHEMA),
@@ -21,7 +25,8 @@ CASES = [
     ("quickstart", {}, {**SCHEMA, "dense": []}),
     ("nasrec_small", {}, SCHEMA),
     ("tiny", {**FULL, "dense_columns": "source", "blocks": 4}, SCHEMA),
-    ("tiny", {**FULL, "sparse_operators": ["efc", "transformer"], "layer_norm": False}, SCHEMA),
+    ("tiny", {**FULL, **SPARSE, "layer_norm": False}, SCHEMA),
+    ("tiny", {**FULL, **SPARSE, "operator_weight_bits": BITS, "activation_bits": BITS, "weight_bits": BITS}, SCHEMA),
 ]
 
 
@@ -58,7 +63,7 @@ def test_slice_equals_extraction_in_every_shipped_space(name):
 
 
 def compare(space, schema, networks):
-    """Logits of slices of one supernet's weights and of the extracted networks, for drawn genotypes."""
+    """Logits of slices of one supernet's weights and of the extracted networks, both at the precisions of drawn genotypes."""
     space = space.for_tables(len(schema["sparse"]))
     supernet, rng = randomise(Supernet(space, schema)), np.random.default_rng(11)
     dense, sparse = batch(schema)
@@ -66,7 +71,8 @@ def compare(space, schema, networks):
         genotype = space.sample(rng)
         model = supernet.extract(genotype)
         canonical = genotype.canonical()
-        weights = supernet.parameters(canonical)
+        weights = quantised(supernet.parameters(canonical), canonical)
+        model.load_state_dict(quantised(model.state_dict(), canonical))
         head_input = features(canonical.model_dump(mode="json"), weights, dense, model.embed(sparse))
         logits = head_input @ weights["head.weight"][0] + weights["head.bias"]
         torch.testing.assert_close(model(dense, sparse), logits, rtol=1e-5, atol=1e-5)
@@ -79,10 +85,14 @@ def naive(genotype, model, dense, sparse):
     weights = {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
     vectors, sets = [dense.double().numpy()], [model.embed(sparse).detach().double().numpy()]
 
-    def run(name, place, sources):
-        operator, base = block_operators()[name].operator(place, 32, bias=False), f"blocks.{place.number - 1}.{name}"
+    def run(name, place, read):
+        kind, base = block_operators()[name], f"blocks.{place.number - 1}.{name}"
+        operator = kind.operator(place, bias=False)
         parameters = {key: weights[f"{base}.{key}"] for key in operator.parameter_shapes()}
-        out = operator.reference(parameters, *sources)
+        out = operator.reference(parameters, *(read[source] for source in kind.sources(place)))
+        return out if kind.norm_inside else activate(kind.activation, normalised(name, base, out))
+
+    def normalised(name, base, out):
         flat = out.reshape(len(out), -1) if name == "interact" else out
         axis = 1 if name == "efc" else -1
         scaled = (flat - flat.mean(axis, keepdims=True)) / np.sqrt(flat.var(axis, keepdims=True) + 1e-5)
@@ -93,34 +103,34 @@ def naive(genotype, model, dense, sparse):
 
     for place in places(genotype, len(SCHEMA["dense"]), len(SCHEMA["sparse"])):
         block = place.block
-        x = np.concatenate([vectors[i] for i in block.dense_inputs], axis=1)
-        fields = np.concatenate([sets[i] for i in block.sparse_inputs], axis=1)
-        out = run(block.dense_op, place, (x,) if block.dense_op == "fc" else (x, fields))
-        out = np.maximum(out, 0) if block.dense_op == "fc" else out
-        own = np.maximum(run("efc", place, (fields,)), 0)
-        vectors.append(out + run("fm", place, (own,)) if block.fm else out)
-        sets.append(np.concatenate([own, run("interact", place, (out,))], axis=1) if block.interact else own)
+        read = {"dense": [vectors[i] for i in block.dense_inputs], "fields": [sets[i] for i in block.sparse_inputs]}
+        read = {kind: np.concatenate(parts, axis=1) for kind, parts in read.items() if parts}
+        if block.reads("pair"):
+            read |= {"left": vectors[block.dense_left], "right": vectors[block.dense_right]}
+        read["own dense"] = out = run(block.dense_op, place, read)
+        read["own fields"] = own = run(block.sparse_op, place, read)
+        vectors.append(out + run("fm", place, read) if block.fm else out)
+        sets.append(np.concatenate([own, run("interact", place, read)], axis=1) if block.interact else own)
     head_input = np.concatenate([vectors[-1], sets[-1].reshape(len(dense), -1)], axis=1)
     return head_input @ weights["head.weight"][0] + weights["head.bias"]
 
 
 def test_torch_equals_the_references_of_the_operators():
     # Every genotype whose canonical form keeps both operators of all its blocks is evaluated twice, in torch and in NumPy.
-    space, rng = load_space("tiny", {"dense_dims": [8, 4, 32]}), np.random.default_rng(5)
+    space, rng = load_space("tiny", {**FULL, **SPARSE, "dense_dims": [8, 4, 32]}), np.random.default_rng(5)
     dense, sparse = batch(SCHEMA)
-    seen = 0
-    while seen < 25:
+    seen, operators = 0, set()
+    while seen < 60:
         genotype = space.sample(rng).canonical()
         if not all(block.dense_op and block.sparse_op for block in genotype.blocks):
-            continue
-        if any(not block.dense_inputs or not block.sparse_inputs for block in genotype.blocks):
             continue
         model = Model(genotype.model_dump(mode="json"), SCHEMA, generator=torch.Generator().manual_seed(seen))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(parameter.numel()))
         expected = naive(genotype, model, dense, sparse)
         np.testing.assert_allclose(model(dense, sparse).detach().numpy(), expected, rtol=2e-3, atol=2e-3)
-        seen += 1
+        seen, operators = seen + 1, operators.union(*(block.operators for block in genotype.blocks))
+    assert operators == set(block_operators())
 
 
 def test_no_output_aliases_another():
@@ -157,14 +167,15 @@ def test_every_parameter_of_a_canonical_network_is_used():
 def test_parameter_names_and_shapes_are_those_of_the_operators():
     from supernet.blocks.base import places
 
-    space, rng = load_space("tiny", {**FULL, "layer_norm": False, "dense_dims": [4, 16, 32]}), np.random.default_rng(4)
+    sizes = {"layer_norm": False, "dense_dims": [4, 16, 32]}
+    space, rng = load_space("tiny", {**FULL, **SPARSE, **sizes}), np.random.default_rng(4)
     for _ in range(60):
         genotype = space.sample(rng).canonical()
         shapes, expected = parameter_shapes(genotype.model_dump(mode="json"), 3, 4), {}
         for place in places(genotype, 3, 4):
             block = place.block
             for name in block.operators:
-                operator = block_operators()[name].operator(place, 32, bias=True)
+                operator = block_operators()[name].operator(place, bias=True)
                 for key, shape in operator.parameter_shapes().items():
                     expected[f"blocks.{place.number - 1}.{name}.{key}"] = shape
         assert {k: v for k, v in shapes.items() if not k.startswith("head.")} == expected

@@ -20,11 +20,13 @@ from workloads.operators.bilinear import BilinearFusion
 from workloads.operators.cin import CompressedInteraction
 from workloads.operators.concat import Concat
 from workloads.operators.cross import CrossNetwork
+from workloads.operators.cross_pair import CrossPair
 from workloads.operators.dot_product import DotProduct
 from workloads.operators.efc import EmbeddingFullyConnected
 from workloads.operators.embedding import Embedding
 from workloads.operators.fc import FullyConnected
 from workloads.operators.feature_gate import FeatureGate
+from workloads.operators.field_attention import FieldAttention
 from workloads.operators.fm import FactorizationMachine
 from workloads.operators.gating import SigmoidGating
 from workloads.operators.interact import DenseToFields
@@ -75,11 +77,15 @@ SHAPES: dict[type[Operator], st.SearchStrategy[Operator]] = {
     CompressedInteraction: st.builds(CompressedInteraction, fields=FEW, dim=DIM, maps=SOME.map(tuple), bias=BIAS, activation=ACT),
     Concat: st.builds(_concat, DIM, SOME, BIAS),
     CrossNetwork: st.builds(CrossNetwork, features=N, layers=st.integers(1, 3), kind=st.sampled_from(["vector", "matrix"])),
+    CrossPair: st.builds(CrossPair, left_features=N, right_features=N, out_features=N, bias=BIAS),
     DotProduct: st.builds(DotProduct, dense_features=N, sparse_fields=N, dim=DIM, out_features=N, bias=BIAS, activation=ACT),
     EmbeddingFullyConnected: st.builds(EmbeddingFullyConnected, in_fields=N, out_fields=N, dim=DIM, bias=BIAS, activation=ACT),
     Embedding: TABLES.map(_embedding),
     FullyConnected: st.builds(FullyConnected, in_features=N, out_features=N, bias=BIAS, activation=ACT),
     FeatureGate: st.builds(_gate, FEW, DIM, SOME, st.lists(N, max_size=2)),
+    FieldAttention: st.builds(
+        FieldAttention, in_fields=FEW, out_fields=FEW, dim=st.sampled_from([6, 12]), heads=st.sampled_from([1, 2, 3]), layer_norm=BIAS
+    ),
     FactorizationMachine: st.builds(FactorizationMachine, fields=N, dim=DIM, out_features=N, bias=BIAS, activation=ACT),
     SigmoidGating: st.builds(SigmoidGating, left_features=N, right_features=N, out_features=N, bias=BIAS, activation=ACT),
     DenseToFields: st.builds(DenseToFields, in_features=N, dim=DIM, fields=FEW, bias=BIAS, activation=ACT),

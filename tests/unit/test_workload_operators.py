@@ -15,11 +15,13 @@ from workloads.operators.bilinear import BilinearFusion
 from workloads.operators.cin import CompressedInteraction
 from workloads.operators.concat import Concat
 from workloads.operators.cross import CrossNetwork
+from workloads.operators.cross_pair import CrossPair
 from workloads.operators.dot_product import DotProduct
 from workloads.operators.efc import EmbeddingFullyConnected
 from workloads.operators.embedding import Embedding
 from workloads.operators.fc import FullyConnected
 from workloads.operators.feature_gate import FeatureGate
+from workloads.operators.field_attention import FieldAttention
 from workloads.operators.fm import FactorizationMachine
 from workloads.operators.gating import SigmoidGating
 from workloads.operators.interact import DenseToFields
@@ -66,6 +68,22 @@ class TestCrossMatrix(OperatorConformance):
 class TestCrossVector(OperatorConformance):
     element_wise = ("*.bias",)
     cases = (CrossNetwork(features=7, layers=3, kind="vector"),)
+
+
+class TestCrossPair(OperatorConformance):
+    cases = (
+        CrossPair(left_features=5, right_features=9, out_features=4),
+        CrossPair(left_features=9, right_features=5, out_features=9, bias=False),
+        CrossPair(left_features=5, right_features=5, out_features=5),
+    )
+
+
+class TestFieldAttention(OperatorConformance):
+    element_wise = ("norm.*",)
+    cases = (
+        FieldAttention(in_fields=5, out_fields=3, dim=8),
+        FieldAttention(in_fields=3, out_fields=4, dim=6, heads=3, layer_norm=True),
+    )
 
 
 class TestFeatureGate(OperatorConformance):
@@ -206,6 +224,9 @@ def test_dot_product_skips_projections_that_fit():
         (MultiLayerPerceptron(sizes=(128, 64, 32)), 10240, 10336),
         # projection 26*48*16, four per-field layers (3 + 1) and two (1 + 1) of 16*16, both attention products 48*48*16
         (Transformer(in_fields=26, out_fields=48, dim=16), 19968 + 6 * 48 * 256 + 2 * 48 * 48 * 16, 1296 + 6 * 256 + 6 * 16 + 64),
+        (CrossPair(left_features=64, right_features=32, out_features=16), 64 * 64 + 64 * 16, 64 * 64 + 64 + 64 * 16 + 16),
+        # projection 26*48*16, queries, keys and values 16*16 each, both attention products 48*48*16
+        (FieldAttention(in_fields=26, out_fields=48, dim=16), 19968 + 3 * 48 * 256 + 2 * 48 * 48 * 16, 1296 + 3 * 256),
         (CrossNetwork(features=429, layers=3), 3 * 429 * 429, 3 * 430 * 429),
         (CrossNetwork(features=429, layers=3, kind="vector"), 3 * 429, 3 * 2 * 429),
         (CompressedInteraction(fields=26, dim=16, maps=(100, 50)), (26 * 100 + 100 * 50) * 26 * 16, (2600 + 5000) * 26 + 150),
@@ -268,6 +289,31 @@ def test_cross_against_its_formula():
     for b in range(3):
         first = x[b] * (p["0.weight"] @ x[b] + p["0.bias"]) + x[b]
         np.testing.assert_allclose(out[b], x[b] * (p["1.weight"] @ first + p["1.bias"]) + first, rtol=1e-9)
+
+
+def test_cross_pair_is_a_step_of_a_cross_network():
+    p, (left, right), out = _run(CrossPair(left_features=4, right_features=4, out_features=4))
+    network = CrossNetwork(features=4, layers=2)
+    own = {"0.weight": p["cross.weight"], "0.bias": p["cross.bias"]}
+    first = CrossNetwork(features=4, layers=1).reference(own, left)
+    second = CrossPair(left_features=4, right_features=4, out_features=4).reference(p, left, first)
+    again = {key.replace("0.", "1."): value for key, value in own.items()}
+    np.testing.assert_allclose(second, network.reference(own | again, left), rtol=1e-12)
+    np.testing.assert_allclose(out, left * (right @ p["cross.weight"].T + p["cross.bias"]) + right, rtol=1e-12)
+    p, (left, right), out = _run(CrossPair(left_features=2, right_features=4, out_features=3, bias=False))
+    inner = right + np.pad(left * (right @ p["cross.weight"].T)[:, :2], ((0, 0), (0, 2)))  # a narrow left reaches its own width
+    np.testing.assert_allclose(out, inner @ p["out.weight"].T, rtol=1e-12)
+
+
+def test_field_attention_against_torch():
+    torch = pytest.importorskip("torch")
+    p, (x,), out = _run(FieldAttention(in_fields=5, out_fields=6, dim=8, layer_norm=True))
+    p = {name: torch.from_numpy(array) for name, array in p.items()}
+    projected = torch.from_numpy(x).transpose(1, 2) @ p["weight"].T
+    tokens = torch.nn.functional.layer_norm(projected, (6,), p["norm.weight"], p["norm.bias"]).transpose(1, 2)
+    q, k, v = ((tokens @ p[f"{part}.weight"].T).unflatten(2, (2, 4)).transpose(1, 2) for part in ("query", "key", "value"))
+    mixed = torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    np.testing.assert_allclose(out, torch.relu(mixed + tokens).numpy(), rtol=1e-8, atol=1e-10)
 
 
 def test_attention_against_a_loop():
@@ -376,6 +422,7 @@ def test_relu_and_sigmoid_cost_one_pass():
         lambda: MultiLayerPerceptron(sizes=(3,)),
         lambda: FullyConnected(in_features=4, out_features=3, outputs=3),
         lambda: Transformer(in_fields=3, out_fields=3, dim=12),
+        lambda: FieldAttention(in_fields=3, out_fields=3, dim=9),
         lambda: BilinearFusion(left_features=4, right_features=6, heads=4),
         lambda: FeatureGate(fields=3, dim=2, context=(3,)),
         lambda: CrossNetwork(features=3, layers=1, kind="low_rank"),

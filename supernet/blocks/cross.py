@@ -1,0 +1,33 @@
+"""Cross layer of DCNv2 over two dense inputs."""
+
+from __future__ import annotations
+
+from supernet.blocks.base import BlockOperator, Limits, Place, Ranges
+from workloads.operators.base import Operator
+from workloads.operators.cross_pair import CrossPair
+
+
+class Cross(BlockOperator):
+    """dense = norm(O (left * (W right) + right)), both inputs at the wider one's width."""
+
+    name = "cross"
+
+    def shared(self, limits: Limits, number: int) -> dict[str, tuple[int, int]]:
+        width = max(limits.dense_count, limits.dense_dim if number > 1 else 0)
+        return {".cross": (width, width), ".out": (limits.dense_dim, width)}
+
+    def ranges(self, part: str, limits: Limits, place: Place) -> Ranges | None:
+        return None
+
+    def operator(self, place: Place, bias: bool) -> Operator:
+        left, right = place.pair
+        return CrossPair(left_features=left, right_features=right, out_features=place.block.dense_dim, bias=bias)
+
+    def sources(self, place: Place) -> tuple[str, ...]:
+        return ("left", "right")
+
+    def width(self, limits: Limits) -> int:
+        return limits.dense_dim
+
+
+BLOCK = Cross()
