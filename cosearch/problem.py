@@ -42,6 +42,24 @@ class FinalSection(Spec):
         return self
 
 
+class PrefilterSection(Spec):
+    """Which proposals of the algorithm are scored."""
+
+    proxy: str
+    """A zero-cost proxy of `supernet.proxies`."""
+    draw: int = Field(default=4, ge=2)
+    """Of so many proposals with networks of similar size only the one with the best proxy is scored."""
+
+    @field_validator("proxy", mode="after")
+    @classmethod
+    def _known_proxy(cls, value: str) -> str:
+        from supernet.proxies import PROXIES
+
+        if value not in PROXIES:
+            raise ValueError(unknown_name("proxy", value, PROXIES))
+        return value
+
+
 class Problem(Spec):
     """One search."""
 
@@ -61,6 +79,8 @@ class Problem(Spec):
     """Bounds that a candidate must keep to be on the front, each `<= NUMBER` or `>= NUMBER` by metric."""
     algorithm: SerializeAsAny[AlgorithmSettings]
     """The search algorithm, chosen by `name` (or by the path of its file), with its settings."""
+    prefilter: PrefilterSection | None = None
+    """Score only the most promising of the algorithm's proposals; None: all of them."""
     batch: PositiveInt = 64
     """Samples in one simulated batch."""
     arrivals: str = "closed"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cosearch.algorithms import find_algorithm
+from cosearch.algorithms import Algorithm, find_algorithm
 from cosearch.algorithms.local_search import polished
 from cosearch.alone import best_alone
-from cosearch.candidate import HardwareSpace, JointSpace
+from cosearch.candidate import Candidate, HardwareSpace, JointSpace
 from cosearch.evaluator import TRACE, CandidateEvaluator, write_trace
 from cosearch.export import export_winner
 from cosearch.final import FinalStudy, baseline_jobs, final_study
@@ -20,6 +20,7 @@ from cosearch.fronts import front_of, pick_trial, write_pareto
 from cosearch.interrupt import Interrupt
 from cosearch.loop import Deadline, Search
 from cosearch.pool import WorkerPool
+from cosearch.prefilter import NetworkPromise, Prefiltered, proposing
 from cosearch.problem import Problem, section_settings
 from cosearch.progress import Progress
 from cosearch.report.page import write_report
@@ -86,7 +87,7 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
     with run.claimed(argv):
         train(run, space, dataset, progress)
         write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
-        trials = _search(run, JointSpace(space, hardware), budget, interrupt, progress)
+        trials = _search(run, JointSpace(space, hardware), dataset, budget, interrupt, progress)
         write_pareto(folder / "pareto.csv", trials, problem)
         found = front_of(trials, problem.goal) and not interrupt.requested
         winner = _winner(run, trials, budget.jobs, progress) if found else None
@@ -171,9 +172,8 @@ def train(run: RunFolder, space: Any, dataset: Dataset, progress: Progress) -> N
         train_supernet(space, dataset, settings, run.path / "supernet", steps)
 
 
-def _search(run: RunFolder, space: JointSpace, budget: Budget, interrupt: Interrupt, progress: Progress) -> list[Trial]:
+def _search(run: RunFolder, space: JointSpace, dataset: Dataset, budget: Budget, interrupt: Interrupt, progress: Progress) -> list[Trial]:
     problem = run.problem
-    kind = find_algorithm(problem.algorithm.name)
     total = budget.candidates or problem.algorithm.total
     deadline = Deadline(budget.minutes)
     evaluator = functools.partial(CandidateEvaluator, problem, run.path, run.resolved["dataset"])
@@ -181,7 +181,7 @@ def _search(run: RunFolder, space: JointSpace, budget: Budget, interrupt: Interr
     store = TrialStore(run.path, problem.objectives, create=True)
     with progress.phase("search", total, done=0) as update:
         search = Search(
-            algorithm=polished(kind(space, problem.algorithm, problem.seed), space, problem.algorithm),
+            algorithm=polished(_algorithm(problem, space, dataset), space, problem.algorithm),
             store=store,
             pool=pool,
             goal=problem.goal,
@@ -196,6 +196,15 @@ def _search(run: RunFolder, space: JointSpace, budget: Budget, interrupt: Interr
         finally:
             interrupt.gentle = False
             pool.close()
+
+
+def _algorithm(problem: Problem, space: JointSpace, dataset: Dataset) -> Algorithm[Candidate]:
+    """The algorithm of the search, behind a pre-filter if it asks for one."""
+    kind, settings, chosen = find_algorithm(problem.algorithm.name), problem.algorithm, problem.prefilter
+    if chosen is None:
+        return kind(space, settings, problem.seed)
+    promise = NetworkPromise(dataset, chosen.proxy, problem.seed)
+    return Prefiltered(kind(space, proposing(settings, chosen.draw), problem.seed), chosen.draw, promise)
 
 
 def _reporter(update: Callable[[int, str], None]) -> Callable[[Trial], None]:

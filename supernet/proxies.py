@@ -130,8 +130,9 @@ def jacob_cov(net: Fresh) -> float:
     dense, sparse, _ = net.batches[0]
     embedded = net.model.embed(sparse).detach().requires_grad_()
     (jacobian,) = torch.autograd.grad(net.model.logits(dense, embedded).sum(), embedded)
-    values = np.linalg.eigvalsh(np.nan_to_num(np.corrcoef(jacobian.flatten(1).double().numpy()))) + 1e-5
-    return float(-(np.log(values) + 1 / values).sum())
+    correlation = torch.corrcoef(jacobian.flatten(1).double()).nan_to_num()
+    values = torch.linalg.eigvalsh(correlation) + 1e-5
+    return -float((values.log() + 1 / values).sum())
 
 
 def zico(net: Fresh) -> float:
