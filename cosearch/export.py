@@ -140,6 +140,14 @@ def _write_search(run: RunFolder, folder: Path) -> None:
     (folder / "search.yaml").write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
+def exported_id(run: Path) -> str | None:
+    """Id of the candidate in a run's `best/`, or None where there is none."""
+    try:
+        return str(json.loads((run / "best" / "metrics.json").read_text(encoding="utf-8"))["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _holds(folder: Path, trial: Trial) -> bool:
     try:
         return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["digest"] == trial.digest

@@ -13,7 +13,7 @@ from pimsim.console import quiet, write_json
 def final(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder; results go to DIR/final and into its report.")],
     pick: Annotated[
-        str | None, typer.Option("--pick", help="knee or logloss of the front, or a candidate's id; without it as in the search file.")
+        str | None, typer.Option("--pick", help="knee or logloss of the front, or a candidate's id; without it the one in best/.")
     ] = None,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of every model, from the search's seed on.")] = 3,
     baseline: Annotated[
@@ -24,6 +24,7 @@ def final(
     json: Annotated[str | None, typer.Option("--json", help="Write a JSON object to FILE (- = standard output).")] = None,
 ) -> None:
     """Train a candidate and baselines with several seeds, test each once, compare. The same command again resumes; more seeds add to it."""
+    from cosearch.export import exported_id
     from cosearch.final import FinalStudy, final_study
     from cosearch.fronts import pick_trial
     from cosearch.progress import Progress
@@ -34,7 +35,7 @@ def final(
     run = open_run(folder)
     stored = TrialStore(folder, run.problem.objectives).finished()
     trials = [stored[id] for id in sorted(stored)]
-    trial = pick_trial(trials, run.problem, pick or run.problem.final.pick)
+    trial = pick_trial(trials, run.problem, pick or exported_id(folder) or run.problem.final.pick)
     facts = final_study(run, trial, FinalStudy(seeds, tuple(baseline or ()), preset), jobs, Progress(quiet=quiet(json)))
     write_report(run, trials)
     write_json(facts, json)
@@ -58,7 +59,7 @@ def print_final(facts: dict[str, Any]) -> None:
         costs = (_figure(row[key]) for key in ("latency_us", "energy_uj"))
         gaps = (_gap(less[row["model"]][key]) if row["kind"] == "zoo" else "" for key in ("auc", "logloss"))
         table.add_row(name, _spread(row["auc"]), _spread(row["logloss"]), f"{row['macs']:,}", *costs, *gaps)
-    console = Console(width=170)
+    console = Console(width=200)
     console.print(f"\n[bold]Trained alone[/bold] with {seeds} seed{'s' * (seeds > 1)}, each tested once on {facts['test_rows']:,} rows")
     console.print(table)
     console.print("in brackets: 95 % over the test rows" + (", +- the standard deviation over seeds" if seeds > 1 else ""))
