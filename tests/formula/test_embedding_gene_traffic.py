@@ -113,6 +113,13 @@ def test_gather_on_the_ranks_of_recnmp(trace, dims, bits):
     assert gather.energy_pj["pim_column"] == pytest.approx(sum(bursts) * 64 * 8 * 14)
     assert gather.energy_pj["pim_add"] == pytest.approx(sum(dims) * 7.89)
     assert gather.external_bytes == (sum(sums) * 64 * 8 + 3 * 79) // 8  # sums to the host, instructions to the ranks
+    clocks, end = common_timing(device.dram), 0
+    sent = [math.ceil(79 * number / 168) for number in (1, 2, 3)]  # instructions follow each other over the channel's pins
+    first = 1 + clocks["nRCD"] + clocks["nCL"] + clocks["nBL"]  # a clock to take the request in, as `pimsim check` counts it
+    read = [due + first + (count - 1) * clocks["nCCDL"] for due, count in zip(sent, bursts, strict=True)]
+    for ready, size in sorted(zip(read, sums, strict=True)):  # the sums follow each other over the channel to the host
+        end = max(end, ready) + size * clocks["nBL"]
+    assert gather.latency_ps == end * clocks["tCK_ps"]
 
 
 @pytest.mark.parametrize(("dims", "bits"), TABLES)
