@@ -285,6 +285,29 @@ def test_trained_alone_at_its_own_sizes_resumed_and_exported(data, tmp_path):
         train_alone(network(embedding_dims=(1, 2)), data, settings, tmp_path / "wrong", seed=5)
 
 
+def test_gradients_pass_straight_through_the_rounding_to_the_elements_that_are_there():
+    full = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    genotype = network(embedding_dims=(1, 4, 2), table_bits=(4, 8, 32))
+    held, seed = stored_rows(full, genotype), torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(1))
+    held.backward(seed)
+    there = torch.arange(4) < torch.tensor([[1], [4], [2]])
+    assert torch.equal(full.grad, seed * there) and not torch.equal(held, full * there)
+    assert torch.equal(held[:, 2, :2], full[:, 2, :2])  # 32 bits
+
+
+def test_precisions_of_tables_are_trained_through(data, tmp_path):
+    genotype, found = network(embedding_dims=(4, 2, 4, 4), table_bits=(4, 4, 8, 4)), {}
+    for how in ("after", "trained"):
+        settings = FinalSettings(epochs=2, batch=256, quantisation=how)
+        found[how] = train_alone(genotype, data, settings, tmp_path / how, seed=5, open_test=False)
+        for number, levels in enumerate((7, 7, 127, 7)):
+            table = found[how].model.embedding[number].weight.detach()
+            steps = table / table.abs().amax(1, keepdim=True) * levels
+            torch.testing.assert_close(steps, steps.round(), rtol=0, atol=1e-3)
+        assert found[how].valid != found[how].valid_full_precision and found[how].valid.auc > 0.6
+    assert found["after"].valid != found["trained"].valid
+
+
 def test_workload_has_every_table_at_its_own_size():
     genotype = network(embedding_dims=(1, 4, 2, 3), table_bits=(32, 8, 4, 16))
     workload, plain = to_workload(genotype, SCHEMA, "net"), to_workload(network(), SCHEMA, "net")
