@@ -46,7 +46,7 @@ class FinalStudy:
 
 
 def baseline_jobs(run: RunFolder, study: FinalStudy) -> list[Job]:
-    """The baselines, bounded by the epochs and the patience of the candidate's own training.
+    """The baselines, bounded by the epochs and the patience of the candidate's own training; without a preset also of its batch.
 
     Raises:
         ConfigError: an unknown model or preset, or one given twice.
@@ -56,7 +56,8 @@ def baseline_jobs(run: RunFolder, study: FinalStudy) -> list[Job]:
     if len(set(study.baselines)) < len(study.baselines):
         raise ConfigError(f"final.baselines: {list(study.baselines)}: needs different models")
     settings = section_settings(FinalSettings, run.problem, "final.training")
-    budget = {name: getattr(settings, name) for name in ("epochs", "patience", "threads")}
+    names = ("epochs", "patience", "threads") + (() if study.preset else ("batch",))
+    budget = {name: getattr(settings, name) for name in names}
     return [load_job(name, run.resolved["dataset"], study.preset, budget) for name in study.baselines]
 
 

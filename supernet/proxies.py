@@ -188,8 +188,8 @@ class ProxyScorer:
         return {name: value if np.isfinite(value) else -1e300 for name, value in found.items()}
 
     def fresh(self, genotype: Genotype) -> Fresh:
-        """The network with fresh weights."""
-        canonical = genotype.canonical()
+        """The network with fresh weights, every value at 32 bits."""
+        canonical = genotype.full_precision().canonical()
         generator = torch.Generator().manual_seed(self.seed)
         model = Model(canonical.model_dump(mode="json"), self.schema, generator=generator)
         with torch.no_grad():

@@ -48,21 +48,26 @@ def print_final(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    seeds = len(facts["seeds"])
-    table = Table("model", box=None, header_style="bold")
-    headings = ("test AUC", "test log loss", "MACs", "latency (us)", "energy (uJ)", "AUC of the candidate less its", "log loss, likewise")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    less = {row["baseline"]: row for row in facts["differences"]}
+    seeds, candidate = len(facts["seeds"]), f"candidate {facts['id']}"
+    models = Table("model", box=None, header_style="bold")
+    for heading in ("test AUC", "test log loss", "MACs", "latency (us)", "energy (uJ)"):
+        models.add_column(heading, justify="right", no_wrap=True)
     for row in facts["models"]:
-        name = f"candidate {facts['id']}" if row["kind"] == "searched" else row["model"]
         costs = (_figure(row[key]) for key in ("latency_us", "energy_uj"))
-        gaps = (_gap(less[row["model"]][key]) if row["kind"] == "zoo" else "" for key in ("auc", "logloss"))
-        table.add_row(name, _spread(row["auc"]), _spread(row["logloss"]), f"{row['macs']:,}", *costs, *gaps)
-    console = Console(width=200)
+        name = candidate if row["kind"] == "searched" else row["model"]
+        models.add_row(name, _spread(row["auc"]), _spread(row["logloss"]), f"{row['macs']:,}", *costs)
+    gaps = Table(f"{candidate} less", "test AUC", "test log loss", box=None, header_style="bold")
+    for row in facts["differences"]:
+        gaps.add_row(row["baseline"], _gap(row["auc"]), _gap(row["logloss"]))
+    console = Console(width=150)
     console.print(f"\n[bold]Trained alone[/bold] with {seeds} seed{'s' * (seeds > 1)}, each tested once on {facts['test_rows']:,} rows")
-    console.print(table)
+    console.print(models)
+    if facts["differences"]:
+        console.print(gaps)
     console.print("in brackets: 95 % over the test rows" + (", +- the standard deviation over seeds" if seeds > 1 else ""))
+    for row in facts["models"]:
+        if row["not_simulated"]:
+            console.print(f"{row['model']}: not simulated: {row['not_simulated']}", soft_wrap=True)
 
 
 def _spread(scores: dict[str, float | None]) -> str:

@@ -99,14 +99,15 @@ def test_a_proxy_that_knows_something_makes_a_random_search_better():
 
 def search(folder, *more):
     quick = {"algorithm.population": 8, "algorithm.children": 2, "algorithm.sample": 2, "supernet.epochs": 0.2, "final.training.epochs": 1}
-    quick |= {"algorithm.candidates": 10, "prefilter": "{proxy: naswot, draw: 3}"}
+    quick |= {"algorithm.candidates": 10, "prefilter": "{proxy: naswot, draw: 3}", "final.seeds": 2, "final.baselines": "[lr]"}
     sets = [part for key, value in quick.items() for part in ("--set", f"{key}={value}")]
     done = CliRunner().invoke(app, ["run", "tiny", "--out", str(folder), *sets, *more])
     assert done.exit_code == 0, done.output
-    return (folder / "pareto.csv").read_bytes()
+    assert "Trained alone with 2 seeds" in done.output
+    return (folder / "pareto.csv").read_bytes(), (folder / "final" / "result.json").read_bytes()
 
 
-def test_a_resumed_search_ends_with_the_same_front(tmp_path, monkeypatch):
+def test_a_resumed_search_ends_with_the_same_front_and_final_figures(tmp_path, monkeypatch):
     monkeypatch.setenv("COSEARCH_CACHE", str(tmp_path / "cache"))
     search(tmp_path / "one", "--max-candidates", "5")
     assert search(tmp_path / "one") == search(tmp_path / "two")

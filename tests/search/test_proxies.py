@@ -50,6 +50,14 @@ def test_size_is_that_of_the_cost_model(scorer, networks):
     assert (found["macs"], found["parameters"]) == count(networks[2], 4, 12)
 
 
+def test_precisions_play_no_part(scorer):
+    space = load_space("extended")
+    drawn = space.sample(np.random.default_rng(0))
+    assert drawn.digest() != drawn.full_precision().digest()
+    assert scorer.score(drawn) == scorer.score(drawn.full_precision())
+    assert scorer.score(drawn, ("synflow",))["synflow"] > 0  # 16-bit activations would overflow
+
+
 def test_gradients_are_those_of_the_mean_loss_over_all_rows(scorer, networks):
     net = scorer.fresh(networks[2])
     dense, sparse, label = (torch.cat(parts) for parts in zip(*net.batches, strict=True))
