@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from torch.optim.adam import adam
 
@@ -28,11 +29,16 @@ _EPS = {"adagrad": 1e-7, "adam": 1e-8, "rowwise_adagrad": 1e-7}
 def new_state(name: TableName, like: torch.Tensor, count: Literal["element", "row", "tensor"] = "element") -> State:
     """Zeroed state of one tensor; `count` says what Adam counts the updates of."""
     if name == "adagrad":
-        return {"squares": torch.zeros_like(like)}
+        return {"squares": _zeros(like.shape, like)}
     if name == "rowwise_adagrad":
-        return {"squares": like.new_zeros(like.shape[0], 1)}
+        return {"squares": _zeros((like.shape[0], 1), like)}
     shape = {"element": like.shape, "row": (like.shape[0], 1), "tensor": ()}[count]
-    return {"mean": torch.zeros_like(like), "squares": torch.zeros_like(like), "count": torch.zeros(shape)}
+    return {"mean": _zeros(like.shape, like), "squares": _zeros(like.shape, like), "count": _zeros(shape, like)}
+
+
+def _zeros(shape: tuple[int, ...], like: torch.Tensor) -> torch.Tensor:
+    """Zeros that take memory only where they are written: a shared weight's widest parts may never be drawn."""
+    return torch.from_numpy(np.zeros(shape, dtype=np.float32)).to(like)
 
 
 def rate(step_index: int, steps: int, warm_up: float, cosine: bool) -> float:
