@@ -125,8 +125,16 @@ def _smaller_blocks(block: Block, space: Space) -> Iterator[tuple[str, dict[str,
     for gene, values, what in (("fm", space.fm, "without FM onto dense"), ("interact", space.interact, "without dense onto fields")):
         if getattr(block, gene) and False in values:
             yield what, {gene: False}
-    for gene, sizes, what in (("dense_dim", space.dense_dims, "dense width"), ("sparse_dim", space.sparse_dims, "fields")):
-        lower = _below(getattr(block, gene), sizes)
+    weights, activations = space.operator_weight_bits or (), space.activation_bits or ()
+    for gene, sizes, what in (
+        ("dense_dim", space.dense_dims, "dense width"),
+        ("sparse_dim", space.sparse_dims, "fields"),
+        ("dense_bits", weights, "dense operator's weight bits"),
+        ("sparse_bits", weights, "sparse operator's weight bits"),
+        ("dense_activation_bits", activations, "dense operator's activation bits"),
+        ("sparse_activation_bits", activations, "sparse operator's activation bits"),
+    ):
+        lower = _below(getattr(block, gene), sizes) if sizes else None
         if lower is not None:
             yield f"{what} {getattr(block, gene)} to {lower}", {gene: lower}
     for gene, what in (("dense_inputs", "dense"), ("sparse_inputs", "fields")):

@@ -109,8 +109,10 @@ def block_rows(model: Genotype) -> list[dict[str, str]]:
             reads += [f"fields {_sources(block.sparse_inputs)}"] if block.reads("sparse") else []
             reads += [f"dense {_sources((block.dense_left, block.dense_right))}"] if block.reads("pair") else []
             dense = f"{block.dense_op} to {block.dense_dim}, from {' and '.join(reads)}"
+            dense += _bits(block.dense_bits, block.dense_activation_bits)
         if block.sparse_op:
             sparse = f"{block.sparse_op} to {block.sparse_dim} fields, from fields {_sources(block.sparse_inputs)}"
+            sparse += _bits(block.sparse_bits, block.sparse_activation_bits)
         merged = [text for text, on in (("FM onto dense", block.fm), ("dense onto 8 more fields", block.interact)) if on]
         rows.append({"block": str(number), "dense": dense, "sparse": sparse, "mergers": ", ".join(merged) or "-"})
     return rows
@@ -121,6 +123,11 @@ def table_rows(model: Genotype, workload: Any) -> list[dict[str, Any]]:
     if model.embedding_dims is None and model.table_bits is None:
         return []
     return [table for operator in (workload or {}).get("operators", []) for table in operator.get("tables", [])]
+
+
+def _bits(weights: int | None, activations: int | None) -> str:
+    """An operator's own precisions in words; nothing where it has none."""
+    return "".join(f", {what} {bits} bits" for what, bits in (("weights", weights), ("activations", activations)) if bits)
 
 
 def _sources(indices: tuple[int | None, ...]) -> str:

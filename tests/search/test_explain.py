@@ -48,7 +48,7 @@ def test_every_other_choice_of_every_gene_is_there_once_and_is_what_the_evaluato
 def test_smaller_networks_are_of_the_space_and_compute_something_else(explained):
     _, facts = explained
     assert facts["model"] and all(row["genotype_digest"] != facts["digest"] for row in facts["model"])
-    for name in ("tiny", "quickstart", "quickstart_tables", "nasrec_full"):
+    for name in ("tiny", "quickstart", "quickstart_tables", "nasrec_full", "extended"):
         space = load_space(name).for_tables(3)
         for model in draw_networks(space, 5, 1):
             found = list(smaller_networks(model, space))

@@ -81,7 +81,7 @@ def test_flat_genomes_come_back(space: JointSpace) -> None:
     assert space.from_flat(flat) is None
 
 
-@pytest.mark.parametrize("name", ["tiny", "quickstart", "nasrec_full"])
+@pytest.mark.parametrize("name", ["tiny", "quickstart", "nasrec_full", "extended"])
 def test_flat_genes_span_the_space(name: str) -> None:
     space = load_space(name)
     size = 1

@@ -33,7 +33,7 @@ def test_size_of_nasrec_small_without_its_unused_genes():
     assert log10(space.size()) == pytest.approx(32.3, abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["tiny", "quickstart", "nasrec_small"])
+@pytest.mark.parametrize("name", ["tiny", "quickstart", "nasrec_small", "extended"])
 def test_sample_mutate_and_crossover_stay_in_the_space(name):
     space, rng = load_space(name), np.random.default_rng(3)
     for _ in range(200):
