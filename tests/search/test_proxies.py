@@ -51,7 +51,7 @@ def test_size_is_that_of_the_cost_model(scorer, networks):
 
 
 def test_precisions_play_no_part(scorer):
-    space = load_space("extended")
+    space = load_space("extended").for_tables(12)
     drawn = space.sample(np.random.default_rng(0))
     assert drawn.digest() != drawn.full_precision().digest()
     assert scorer.score(drawn) == scorer.score(drawn.full_precision())

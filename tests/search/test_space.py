@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pimsim.errors import ConfigError
-from supernet.genotype import Block
+from supernet.genotype import TABLE_GENES, Block
 from supernet.space import load_space
 
 
@@ -35,7 +35,7 @@ def test_size_of_nasrec_small_without_its_unused_genes():
 
 @pytest.mark.parametrize("name", ["tiny", "quickstart", "nasrec_small", "extended"])
 def test_sample_mutate_and_crossover_stay_in_the_space(name):
-    space, rng = load_space(name), np.random.default_rng(3)
+    space, rng = load_space(name).for_tables(3), np.random.default_rng(3)
     for _ in range(200):
         a, b = space.sample(rng), space.sample(rng)
         mutant, child = space.mutate(a, rng), space.crossover(a, b, rng)
@@ -46,6 +46,8 @@ def test_sample_mutate_and_crossover_stay_in_the_space(name):
         fields = [(x, y) for x, y in zip(a.blocks, mutant.blocks, strict=True)]
         changed = sum(getattr(x, g) != getattr(y, g) for x, y in fields for g in Block.model_fields)
         changed += (a.weight_bits != mutant.weight_bits) + (a.embedding_bits != mutant.embedding_bits)
+        for gene in TABLE_GENES:
+            changed += sum(x != y for x, y in zip(getattr(a, gene) or (), getattr(mutant, gene) or (), strict=True))
         assert changed == 1
 
 
