@@ -22,8 +22,9 @@ from pimsim import configs
 from pimsim.errors import ConfigError, RunError
 from pimsim.spec.base import validate
 
-EXTENDABLE = ("algorithm.candidates", "algorithm.polish", "final.pick", "final.seeds", "final.baselines", "final.preset")
-"""Settings that may change when a run is taken up again: how far the search goes, which point is retrained, and beside what."""
+_FINAL = ("final.pick", "final.seeds", "final.baselines", "final.preset")
+EXTENDABLE = ("algorithm.candidates", "algorithm.polish", *_FINAL, "supernet.device")
+"""Settings that may change when a run is taken up again: how far the search goes, which point is retrained, beside what, and where."""
 
 
 class RunFolder:

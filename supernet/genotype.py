@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -195,7 +196,7 @@ class Genotype(Spec):
 
     def dead_blocks(self) -> tuple[int, ...]:
         """Numbers (1 for the first) of the blocks whose outputs nothing live reads."""
-        return tuple(sorted(set(range(1, len(self.blocks) + 1)) - set(self._live_blocks())))
+        return tuple(sorted(set(range(1, len(self.blocks) + 1)) - set(self._live_blocks({len(self.blocks)}))))
 
     def canonical(self) -> Genotype:
         """The same function without dead blocks, dead operators and unused genes; inputs sorted and renumbered.
@@ -203,10 +204,15 @@ class Genotype(Spec):
         A block's dense and sparse outputs live separately: an output lives when the head or a live operator reads it. Tables that are all
         alike are not told one by one.
         """
-        kept = self._live_blocks()
+        return self.live({len(self.blocks)})[0]
+
+    def live(self, outputs: Set[int]) -> tuple[Genotype, tuple[int, ...]]:
+        """The live part when the head reads these blocks (1 for the first), and the numbers of the blocks that are left."""
+        kept = self._live_blocks(outputs)
         renumbered = {0: 0} | {old: new for new, old in enumerate(sorted(kept), start=1)}
         blocks = tuple(_renumber(kept[old], renumbered) for old in sorted(kept))
-        return self.model_copy(update={"blocks": blocks, **self._canonical_tables()})
+        canonical = self.model_copy(update={"blocks": blocks, **self._canonical_tables()})
+        return canonical, tuple(sorted(kept))
 
     def _canonical_tables(self) -> dict[str, Any]:
         """The genes of tables in the one form that means the same."""
@@ -218,12 +224,11 @@ class Genotype(Spec):
             found |= {"table_bits": None} if len(set(self.table_bits)) == 1 else {}
         return found
 
-    def _live_blocks(self) -> dict[int, Block]:
+    def _live_blocks(self, outputs: Set[int]) -> dict[int, Block]:
         """The live part of every live block by its number."""
-        count = len(self.blocks)
-        live_dense, live_sparse = {count}, {count}
+        live_dense, live_sparse = set(outputs), set(outputs)
         kept: dict[int, Block] = {}
-        for number in range(count, 0, -1):
+        for number in range(len(self.blocks), 0, -1):
             if number not in live_dense and number not in live_sparse:
                 continue
             block = self._with_bits(_live_part(self.blocks[number - 1], number in live_dense, number in live_sparse))

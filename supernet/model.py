@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from pimsim.discovery import implementations
 from pimsim.errors import DataError
 from supernet import gram, kernels
 from supernet.blocks.base import BlockOperator, Limits, Ranges, places, source_fields
 from supernet.genotype import MERGER_FIELDS, Genotype
+from supernet.paths import NetworkPath
 from supernet.space import Space
-from supernet.standalone import FUSED, Model, initialise, parameter_shapes
+from supernet.standalone import FUSED, Model, initialise, outputs, parameter_shapes
 
 FUSED |= {"attention": kernels.attention, "norm": kernels.norm, "pairs": gram.pairs}
 
@@ -86,26 +88,53 @@ class Supernet:
 
     def slices(self, genotype: Genotype) -> dict[str, Slice]:
         """Where each parameter of a canonical genotype lies (tables: see `tables`)."""
+        return self.path_slices(NetworkPath.of(genotype, self.space.blocks))
+
+    def path_slices(self, path: NetworkPath) -> dict[str, Slice]:
+        """Where each parameter of a path lies; `head.*` are those of `NetworkPath.heads`."""
+        genotype = path.genotype
         counts = (len(self.schema["dense"]), len(self.schema["sparse"]))
         shapes = parameter_shapes(genotype.model_dump(mode="json"), *counts)
-        shift = self.space.blocks - len(genotype.blocks)
         found, limits, operators = {}, self.limits, block_operators()
-        for place in places(genotype, *counts, shift):
-            alone, shared = f"blocks.{place.number - 1}.", f"blocks.{place.number - 1 + shift}."
+        for place in places(genotype, *counts, path.shared):
+            number = place.shared[place.number]
+            alone, shared = f"blocks.{place.number - 1}.", f"blocks.{number - 1}."
             for key in [key for key in shapes if key.startswith(alone)]:
                 found[key] = Slice(key.replace(alone, shared, 1), shapes[key][0], ())
             for name in place.block.operators:
-                for part in operators[name].shared(limits, place.number + shift):
+                for part in operators[name].shared(limits, number):
                     key = f"{alone}{name}{part}.weight"
                     if key in found:
                         ranges = operators[name].ranges(part, limits, place) or ((0, shapes[key][1]),)
                         found[key] = replace(found[key], columns=ranges)
-        last = genotype.blocks[-1]
-        fields = (last.sparse_dim, MERGER_FIELDS if last.interact else 0)
-        ranges = ((0, last.dense_dim), *source_fields(limits, limits.dense_dim, fields, each=limits.dim))
-        found["head.weight"] = Slice(f"head.{last.dense_op}.weight", 1, ranges)
-        found["head.bias"] = Slice(f"head.{last.dense_op}.bias", 1, ())
+        found |= self._heads(path)
         return found
+
+    def _heads(self, path: NetworkPath) -> dict[str, Slice]:
+        found: dict[str, Slice] = {}
+        fields: Ranges = ()
+        for number in path.outputs:
+            block = path.genotype.blocks[number - 1]
+            counts = (block.sparse_dim, MERGER_FIELDS if block.interact else 0)
+            fields += source_fields(self.limits, self.limits.dense_dim, counts, each=self.limits.dim)
+        for number, name in path.heads.items():
+            block = path.genotype.blocks[number - 1]
+            found[f"{name}.weight"] = Slice(f"head.{block.dense_op}.weight", 1, ((0, block.dense_dim), *fields))
+            found[f"{name}.bias"] = Slice(f"head.{block.dense_op}.bias", 1, ())
+        return found
+
+    def logits(self, path: NetworkPath, weights: dict[str, torch.Tensor], dense: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
+        """Logits (rows,) of a path with the weights of `path_slices`, from dense (rows, count) and embedded (rows, fields, dim).
+
+        With several dense operators in the last block the logit is the sum of their heads'.
+        """
+        vectors, sets = outputs(path.genotype.model_dump(mode="json"), weights, dense, embedded)
+        fields = [sets[number].transpose(0, 1).flatten(1) for number in path.outputs if number in sets]
+        made = [
+            functional.linear(torch.cat([vectors[number], *fields], dim=1), weights[f"{name}.weight"], weights[f"{name}.bias"])
+            for number, name in path.heads.items()
+        ]
+        return sum(made[1:], made[0]).squeeze(1)
 
     def parameters(self, genotype: Genotype) -> dict[str, torch.Tensor]:
         """The weights of a canonical genotype by their stand-alone names, table excluded; they may be views."""

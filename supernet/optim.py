@@ -17,6 +17,7 @@ import torch
 from torch.optim.adam import adam
 
 from supernet import kernels
+from supernet.distributed import Ranks
 
 Name = Literal["adagrad", "adam"]
 TableName = Literal["adagrad", "adam", "rowwise_adagrad"]
@@ -138,10 +139,10 @@ class RowSparseTable:
         self.weight, self.name, self.l2 = weight, name, l2
         self.state = new_state(name, weight, count=count)
         self.average = weight.clone() if averaged else weight.new_zeros(0)
-        self.averaged = torch.zeros(weight.shape[0] if averaged else 0, 1, dtype=torch.float64)
+        self.averaged = torch.zeros(weight.shape[0] if averaged else 0, 1, dtype=torch.float64, device=weight.device)
         """Updates that each row's average has seen."""
         self.updates = 0
-        self.decayed = torch.zeros(weight.shape[0] if l2 else 0, 1, dtype=torch.float64)
+        self.decayed = torch.zeros(weight.shape[0] if l2 else 0, 1, dtype=torch.float64, device=weight.device)
         """Decay exponent that each row has already seen; empty without L2."""
         self.decay = 0.0
         """Decay exponent so far: sum over steps of rate * l2."""
@@ -154,20 +155,28 @@ class RowSparseTable:
             width: only the first so many elements of each row are read, differentiated and updated (the decay is the whole row's).
         """
         self._ids, inverse = torch.unique(ids, return_inverse=True)
-        rows = self.weight.index_select(0, self._ids)
-        if self.l2:
-            rows *= torch.exp(self.decayed.index_select(0, self._ids) - self.decay).float()
-        self._rows, leaf = rows, rows[:, :width].requires_grad_()
+        self._rows = self._read(self._ids)
+        leaf = self._rows[:, :width].requires_grad_()
         return torch.nn.functional.embedding(inverse, leaf), leaf
 
-    def update(self, leaf: torch.Tensor, rate: float) -> None:
-        """Applies the gradient of the rows that `look_up` gave."""
-        ids, width = self._ids, leaf.shape[1]
+    def _read(self, ids: torch.Tensor) -> torch.Tensor:
+        """A copy of some rows, their decay brought up to date."""
+        rows = self.weight.index_select(0, ids)
+        if self.l2:
+            rows *= torch.exp(self.decayed.index_select(0, ids) - self.decay).float()
+        return rows
+
+    def update(self, leaf: torch.Tensor, rate: float, ranks: Ranks | None = None) -> None:
+        """Applies the gradient of the rows that `look_up` gave; with `ranks` that of the rows which any process looked up."""
+        ids, rows, gradient, width = self._ids, self._rows, leaf.grad, leaf.shape[1]
+        if ranks and ranks.count > 1:
+            ids, gradient = ranks.add_rows(ids, gradient)
+            rows = self._read(ids)
         state = {key: tensor.index_select(0, ids) for key, tensor in self.state.items()}
-        step(self.name, leaf.detach(), {key: tensor[:, :width] for key, tensor in state.items()}, leaf.grad, rate)  # in `_rows`
+        step(self.name, rows[:, :width], {key: tensor[:, :width] for key, tensor in state.items()}, gradient, rate)
         if len(self.average):
-            self._average(ids, self._rows)
-        self.weight.index_copy_(0, ids, self._rows)
+            self._average(ids, rows)
+        self.weight.index_copy_(0, ids, rows)
         for key, tensor in state.items():
             self.state[key].index_copy_(0, ids, tensor)
         if self.l2:

@@ -273,6 +273,13 @@ _DENSE_OPERATORS = {
 
 def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch.Tensor) -> torch.Tensor:
     """The head's input (rows, dense + fields * dim), from dense (rows, count) and embedded (rows, fields, dim)."""
+    vectors, sets = outputs(genotype, weights, dense, embedded)
+    last = len(genotype["blocks"])
+    return torch.cat([vectors[last], sets[last].transpose(0, 1).flatten(1)], dim=1)
+
+
+def outputs(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch.Tensor) -> tuple[dict, dict]:
+    """Every source's dense vector (rows, width) and fields (fields, rows, dim) by its number, where it has them."""
     if dense.shape[1] == 0:
         dense = embedded.new_zeros(embedded.shape[0], 1)  # no dense fields: one pseudo column of zeros
     vectors, sets = {0: dense}, {0: embedded.transpose(0, 1).contiguous()}
@@ -295,8 +302,7 @@ def features(genotype: dict, weights: dict, dense: torch.Tensor, embedded: torch
             kept.append(more.unflatten(1, (MERGER_FIELDS, -1)).transpose(0, 1))
         if kept:
             sets[number] = _joined(kept, 0)
-    last = len(genotype["blocks"])
-    return torch.cat([vectors[last], sets[last].transpose(0, 1).flatten(1)], dim=1)
+    return vectors, sets
 
 
 def _joined(parts, axis):

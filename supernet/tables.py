@@ -8,7 +8,14 @@ from typing import Any
 
 import torch
 
+from supernet.distributed import Ranks
 from supernet.optim import RowSparseTable, TableName
+
+
+def widest_dims(genes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...] | None:
+    """Elements of a row of each table that networks with these `embedding_dims` read in all; None for whole rows."""
+    known = [dims for dims in genes if dims is not None]
+    return tuple(map(max, zip(*known, strict=True))) if len(known) == len(genes) else None
 
 
 class Tables:
@@ -37,7 +44,7 @@ class Tables:
         self.dim = dim
         self.parts = [RowSparseTable(weight, name, l2, "element" if varied else "row", averaged) for weight in weights]
         starts = [0, *accumulate(rows)][:-1]
-        self._offsets = torch.tensor(starts if len(weights) == 1 else [0] * len(rows), dtype=torch.long)
+        self._offsets = torch.tensor(starts if len(weights) == 1 else [0] * len(rows), dtype=torch.long, device=weights[0].device)
         self._leaves: list[torch.Tensor] = []
 
     def look_up(self, sparse: torch.Tensor, dims: Sequence[int] | None = None) -> torch.Tensor:
@@ -57,10 +64,10 @@ class Tables:
             found.append(torch.nn.functional.pad(embedded, (0, short)) if short else embedded)
         return found[0] if len(found) == 1 else torch.cat(found, dim=1)
 
-    def update(self, rate: float) -> None:
-        """Applies the gradients of what `look_up` gave."""
+    def update(self, rate: float, ranks: Ranks | None = None) -> None:
+        """Applies the gradients of what `look_up` gave; with `ranks` of what it gave to any process."""
         for part, leaf in zip(self.parts, self._leaves, strict=True):
-            part.update(leaf, rate)
+            part.update(leaf, rate, ranks)
 
     def settle(self) -> None:
         """Brings every row's decay up to date."""

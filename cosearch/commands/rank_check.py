@@ -14,7 +14,11 @@ def rank_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Run folder with a finished supernet; results go to DIR/rank.")],
     models: Annotated[int, typer.Option("--models", min=5, help="Networks trained alone.")] = 40,
     strategy: Annotated[
-        list[str] | None, typer.Option("--strategy", help="Also train a supernet with this sampling: any_connection, single_path, widest.")
+        list[str] | None,
+        typer.Option(
+            "--strategy",
+            help="Also train a supernet with this sampling: any_connection, single_path, widest, any_path, full_path; may be given again.",
+        ),
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Short list whose regret is measured.")] = 5,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the networks, their training and the bootstrap.")] = 0,

@@ -73,8 +73,8 @@ class Place:
     fields: tuple[tuple[int, int], ...]
     """(operator's fields, merger's fields) of each sparse source so far."""
     dim: int
-    shift: int = 0
-    """Shared blocks before the network's first one."""
+    shared: tuple[int, ...]
+    """Block of the shared weights of each source so far, 0 for the raw input, and of this block."""
 
     @property
     def dense_in(self) -> int:
@@ -97,35 +97,33 @@ class Place:
         """Columns of the joined dense inputs."""
         ranges = []
         for i in self.block.dense_inputs:
-            start = limits.dense_offset(self._shared(i)) + limits.made_by(self.makers[i])
+            start = limits.dense_offset(self.shared[i]) + limits.made_by(self.makers[i])
             ranges.append((start, start + self.dense[i]))
         return tuple(ranges)
 
     def fields_ranges(self, limits: Limits) -> Ranges:
         """Columns of the joined sparse inputs."""
-        starts = {i: limits.fields_offset(self._shared(i)) for i in self.block.sparse_inputs}
+        starts = {i: limits.fields_offset(self.shared[i]) for i in self.block.sparse_inputs}
         return tuple(r for i, start in starts.items() for r in source_fields(limits, start, self.fields[i]))
-
-    def _shared(self, source: int) -> int:
-        return source + self.shift if source else 0
 
 
 def source_fields(limits: Limits, start: int, fields: tuple[int, int], each: int = 1) -> Ranges:
     """Columns of one sparse source: its operator's fields and, if there, its merger's; `each` columns a field."""
     own, merged = fields
-    ranges = ((start, start + own * each),)
+    ranges = ((start, start + own * each),) if own else ()
     if merged:
         behind = start + limits.sparse_dim * each
         ranges += ((behind, behind + merged * each),)
     return ranges
 
 
-def places(genotype: Genotype, dense_count: int, sparse_count: int, shift: int = 0) -> tuple[Place, ...]:
-    """Every block of a canonical genotype in its place."""
+def places(genotype: Genotype, dense_count: int, sparse_count: int, shared: Sequence[int] | None = None) -> tuple[Place, ...]:
+    """Every block of a canonical genotype in its place; `shared`: block of the shared weights that each uses (None: its own)."""
+    numbers = (0, *(shared or range(1, len(genotype.blocks) + 1)))
     dense, makers, fields = [max(dense_count, 1)], [None], [(sparse_count, 0)]
     found = []
     for number, block in enumerate(genotype.blocks, start=1):
-        found.append(Place(number, block, tuple(dense), tuple(makers), tuple(fields), genotype.embedding_dim, shift))
+        found.append(Place(number, block, tuple(dense), tuple(makers), tuple(fields), genotype.embedding_dim, numbers[: number + 1]))
         dense.append(block.dense_dim)
         makers.append(block.dense_op)
         fields.append((block.sparse_dim, MERGER_FIELDS if block.interact else 0))

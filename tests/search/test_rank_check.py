@@ -78,11 +78,18 @@ def test_drawn_networks_differ_and_more_begin_with_the_same():
 def test_a_single_path_reads_one_source_and_the_widest_all():
     space, rng = load_space("nasrec_full"), np.random.default_rng(0)
     for _ in range(20):
-        single = STRATEGIES["single_path"](space, rng)
-        assert space.contains(single)
-        assert all(len(block.dense_inputs) == len(block.sparse_inputs) == 1 for block in single.blocks)
-        assert all(block.dense_dim == 1024 for block in STRATEGIES["widest"](space, rng).blocks)
-        assert space.contains(STRATEGIES["any_connection"](space, rng))
+        single = STRATEGIES["single_path"](space, rng).genotype
+        assert all(len(block.dense_inputs) <= 1 and len(block.sparse_inputs) <= 1 for block in single.blocks)
+        wide = STRATEGIES["widest"](space, rng).genotype.blocks
+        assert len(wide) == space.blocks and {block.dense_dim for block in wide if block.dense_op} == {1024}
+        assert any(set(block.dense_inputs) == set(range(i + 1)) for i, block in enumerate(wide))
+    drawn, same = np.random.default_rng(1), np.random.default_rng(1)
+    assert STRATEGIES["any_connection"](space, drawn).genotype == space.sample(same).canonical()
+
+
+def test_the_help_names_every_strategy():
+    text = CliRunner().invoke(app, ["rank-check", "--help"], env={"COLUMNS": "300"}).output
+    assert all(name in text for name in STRATEGIES)
 
 
 def check(run, *more):
