@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,17 +48,21 @@ class FinalStudy:
 def baseline_jobs(run: RunFolder, study: FinalStudy) -> list[Job]:
     """The baselines, bounded by the epochs and the patience of the candidate's own training; without a preset also of its batch.
 
+    A genotype is trained with all of the candidate's settings.
+
     Raises:
         ConfigError: an unknown model or preset, or one given twice.
     """
     from supernet.final import FinalSettings
+    from supernet.genotype import Genotype
 
     if len(set(study.baselines)) < len(study.baselines):
         raise ConfigError(f"final.baselines: {list(study.baselines)}: needs different models")
     settings = section_settings(FinalSettings, run.problem, "final.training")
     names = ("epochs", "patience", "threads") + (() if study.preset else ("batch",))
     budget = {name: getattr(settings, name) for name in names}
-    return [load_job(name, run.resolved["dataset"], study.preset, budget) for name in study.baselines]
+    found = [load_job(name, run.resolved["dataset"], study.preset, budget) for name in study.baselines]
+    return [replace(job, settings=settings) if isinstance(job.network, Genotype) else job for job in found]
 
 
 def final_study(run: RunFolder, trial: Trial, study: FinalStudy, jobs: int, progress: Progress) -> dict[str, Any]:

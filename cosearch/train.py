@@ -129,14 +129,14 @@ def _zoo_job(name: str, dataset: Dataset, model: dict[str, Any], training: dict[
 
 
 def _genotype_job(name: str, dataset: Dataset, changes: Mapping[str, Any]) -> Job:
+    from cosearch.commands.genotype import read_genotype
     from supernet.final import FinalSettings
-    from supernet.genotype import Genotype
 
     for key in changes:
         if key.startswith("model."):
             raise ConfigError(f"--set {key}: a genotype has no such keys; edit its file")
     path = Path(name) if Path(name).suffix == ".json" else configs.config_root() / "genotypes" / f"{name}.json"
-    return Job(path.stem, Genotype.load(path), validate(FinalSettings, dict(changes), "training settings"), dataset)
+    return Job(path.stem, read_genotype(path)[0], validate(FinalSettings, dict(changes), "training settings"), dataset)
 
 
 def train(job: Job, seeds: int, folder: Path, say: Say) -> dict[str, Any]:

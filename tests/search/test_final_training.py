@@ -84,3 +84,11 @@ def test_a_wrong_baseline_is_one_line_and_known_before_a_run_begins(small_run, t
         error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
         assert end.value.code == 2 and len(error) == 1 and "deepfm" in error[0]
     assert not (tmp_path / "x").exists()
+
+
+def test_an_exported_network_as_baseline_is_trained_as_the_candidate_is(small_run, study):
+    final(small_run, "--seeds", "1", "--baseline", str(small_run / "best" / "model.json"))
+    facts = json.loads((small_run / "final" / "result.json").read_text())
+    ours, theirs = facts["models"]
+    assert (ours["runs"], ours["macs"], ours["latency_us"]) == (theirs["runs"], theirs["macs"], theirs["latency_us"])
+    assert facts["differences"][0]["auc"] == {"value": 0, "low": 0, "high": 0}
