@@ -85,6 +85,11 @@ class TestGP(AlgorithmConformance):
     candidates = 14
 
 
+class TestRL(AlgorithmConformance):
+    name = "rl"
+    settings = {"startup": 16}  # noqa: RUF012
+
+
 class TestLocalSearch(AlgorithmConformance):
     name = "local_search"
     settings = {"population": 8}  # noqa: RUF012
