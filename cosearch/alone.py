@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosearch.fronts import front_of
 from cosearch.problem import section_settings
@@ -31,19 +32,37 @@ def train_networks(
 
     settings = section_settings(FinalSettings, run.problem, "final.training").model_dump(mode="json")
     factory = TrainAlone(run.resolved["dataset"], settings, folder, seed)
-    executor = implementation("pimsim.executors", "EXECUTOR", "executor", "local")(factory, jobs)
     texts = [network.to_json() for network in networks]
-    found: dict[str, dict[str, float]] = {}
+    found = train_all(factory, texts, jobs, progress, "networks alone", folder, lambda one: f"last {one['logloss']:.4f}")
+    return [found[text] for text in texts]
+
+
+def train_all(
+    factory: Callable[[], Callable[[Any], Any]],
+    tasks: list[Any],
+    jobs: int,
+    progress: Progress,
+    phase: str,
+    folder: Path,
+    remark: Callable[[Any], str],
+) -> dict[Any, Any]:
+    """What came of each task; `jobs` processes each make the function that does one with the factory, `remark` is told of the last one.
+
+    Raises:
+        RunError: one could not be done.
+    """
+    executor = implementation("pimsim.executors", "EXECUTOR", "executor", "local")(factory, jobs)
+    found: dict[Any, Any] = {}
     try:
-        with progress.phase("networks alone", len(texts)) as update:
-            for text, result in executor.run(texts):
+        with progress.phase(phase, len(tasks)) as update:
+            for task, result in executor.run(tasks):
                 if isinstance(result, WorkerDied):
-                    raise RunError(f"{folder}: a network could not be trained: {result.why}")
-                found[text] = result
-                update(len(found), f"last {result['logloss']:.4f}")
+                    raise RunError(f"{folder}: {phase}: one could not be trained: {result.why}")
+                found[task] = result
+                update(len(found), remark(result))
     finally:
         executor.close()
-    return [found[text] for text in texts]
+    return found
 
 
 def best_alone(run: RunFolder, trials: list[Trial], jobs: int, progress: Progress) -> Trial:

@@ -8,15 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cosearch.alone import train_all
 from cosearch.evaluator import TRACE, CandidateEvaluator
 from cosearch.problem import section_settings
 from cosearch.progress import Progress
 from cosearch.runfolder import RunFolder, open_run
 from cosearch.store import Trial
 from cosearch.train import Job, job_size, load_job, spread, train_seed
-from pimsim.discovery import implementation
-from pimsim.errors import ConfigError, PimsimError, RunError
-from pimsim.executors import WorkerDied
+from pimsim.errors import ConfigError, PimsimError
 from pimsim.graph import IndexSource, Workload
 
 if TYPE_CHECKING:
@@ -82,7 +81,9 @@ def final_study(run: RunFolder, trial: Trial, study: FinalStudy, jobs: int, prog
 
     todo = Trainings(run.path, trial.candidate.model.to_json(), study)
     models = todo.models(run)
-    runs = _train(run, todo, [(place, seed) for place in range(len(models)) for seed in todo.seeds(run)], jobs, progress)
+    tasks = [(place, seed) for place in range(len(models)) for seed in todo.seeds(run)]
+    last = "last test log loss {:.4f}".format
+    runs = train_all(todo, tasks, jobs, progress, "final training", run.path, lambda one: last(one["test"]["logloss"]))
     rows, told = [], []
     for place, job in enumerate(models):
         own = [runs[place, seed] for seed in todo.seeds(run)]
@@ -150,23 +151,6 @@ class Trainings:
             return self.path / "final" / job.folder().name / f"seed{seed}"
         own = self.path / "final" / job.network.digest()  # type: ignore[union-attr]
         return own if seed == run.problem.seed else own / f"seed{seed}"
-
-
-def _train(
-    run: RunFolder, todo: Trainings, tasks: list[tuple[int, int]], jobs: int, progress: Progress
-) -> dict[tuple[int, int], dict[str, Any]]:
-    executor = implementation("pimsim.executors", "EXECUTOR", "executor", "local")(todo, jobs)
-    found: dict[tuple[int, int], dict[str, Any]] = {}
-    try:
-        with progress.phase("final training", len(tasks)) as update:
-            for task, result in executor.run(tasks):
-                if isinstance(result, WorkerDied):
-                    raise RunError(f"{run.path}: a model could not be trained: {result.why}")
-                found[task] = result
-                update(len(found), f"last test log loss {result['test']['logloss']:.4f}")
-    finally:
-        executor.close()
-    return found
 
 
 def _hardware(run: RunFolder, trial: Trial, job: Job | None) -> dict[str, Any]:
