@@ -17,7 +17,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _name, _command in implementations("cosearch.commands", "COMMAND").items():
-    app.command(name=_name.replace("_", "-"))(_command)
+    if isinstance(_command, typer.Typer):  # a command with subcommands
+        app.add_typer(_command, name=_name.replace("_", "-"))
+    else:
+        app.command(name=_name.replace("_", "-"))(_command)
 
 
 def main() -> None:

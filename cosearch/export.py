@@ -16,6 +16,7 @@ from cosearch.progress import Progress
 from cosearch.runfolder import RunFolder
 from cosearch.steps import Steps
 from cosearch.store import Trial
+from cosearch.transfer.start import frozen_bank
 from pimsim.errors import RunError
 from pimsim.graph import Workload
 from pimsim.report import Report
@@ -136,6 +137,9 @@ def _write_search(run: RunFolder, folder: Path) -> None:
     if tree["algorithm"]["name"].endswith(".py"):
         shutil.copyfile(tree["algorithm"]["name"], folder / "search_algorithm.py")
         tree["algorithm"]["name"] = "search_algorithm.py"
+    if tree["transfer"]:
+        shutil.copyfile(frozen_bank(run), folder / "search_bank.db")
+        tree["transfer"]["bank"] = "search_bank.db"
     tree["dataset"] = [run.resolved["dataset"]]
     (folder / "search.yaml").write_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

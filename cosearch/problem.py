@@ -60,6 +60,17 @@ class PrefilterSection(Spec):
         return value
 
 
+class TransferSection(Spec):
+    """How a search starts from finished ones."""
+
+    bank: str | None = None
+    """File of the bank; `bank.db` in the cache folder if None."""
+    similarity: float = Field(default=0.3, gt=0, le=1)
+    """Tasks below it are not used; when none reaches it, the search is the one without transfer."""
+    uniform: float = Field(default=0.2, gt=0, lt=1)
+    """Probability that a gene is drawn from the space instead of taken from a design: nothing is ever out of reach."""
+
+
 class Problem(Spec):
     """One search."""
 
@@ -81,6 +92,8 @@ class Problem(Spec):
     """The search algorithm, chosen by `name` (or by the path of its file), with its settings."""
     prefilter: PrefilterSection | None = None
     """Score only the most promising of the algorithm's proposals; None: all of them."""
+    transfer: TransferSection | None = None
+    """Start from the best designs of similar tasks in a bank; None: from random ones."""
     batch: PositiveInt = 64
     """Samples in one simulated batch."""
     arrivals: str = "closed"
@@ -177,7 +190,8 @@ def load_problem(name_or_path: str | Path, overrides: dict[str, Any] | None = No
             tree["hardware"][gene] = value
         else:
             configs.set_dotted(tree, key, value)
-    _locate_algorithm(tree.get("algorithm"), path.parent)
+    _locate(tree.get("algorithm"), "name", ".py", path.parent)
+    _locate(tree.get("transfer"), "bank", "", path.parent)
     problem = validate(Problem, tree, str(path))
     for field in ("space", "device"):  # a path stands relative to the search file
         beside = path.parent / getattr(problem, field)
@@ -186,11 +200,11 @@ def load_problem(name_or_path: str | Path, overrides: dict[str, Any] | None = No
     return problem
 
 
-def _locate_algorithm(section: Any, folder: Path) -> None:
-    """Makes the path of an algorithm's file absolute: it stands relative to the search file, else to the working directory."""
-    name = section.get("name") if isinstance(section, dict) else None
-    if isinstance(name, str) and name.endswith(".py"):
-        section["name"] = str(((folder / name) if (folder / name).is_file() else Path(name)).resolve())
+def _locate(section: Any, key: str, ending: str, folder: Path) -> None:
+    """Makes the path of a file absolute: it stands relative to the search file, else to the working directory."""
+    name = section.get(key) if isinstance(section, dict) else None
+    if isinstance(name, str) and name.endswith(ending):
+        section[key] = str(((folder / name) if (folder / name).is_file() else Path(name).expanduser()).resolve())
 
 
 def section_settings(model: type[Spec], problem: Problem, section: str, where: str = "search") -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cosearch.algorithms import Algorithm, find_algorithm
+from cosearch.algorithms import Algorithm, FlatSpace, find_algorithm
 from cosearch.algorithms.local_search import polished
 from cosearch.alone import best_alone
 from cosearch.candidate import Candidate, HardwareSpace, JointSpace
@@ -27,6 +27,7 @@ from cosearch.report.page import write_report
 from cosearch.runfolder import RunFolder
 from cosearch.steps import Steps
 from cosearch.store import Trial, TrialStore
+from cosearch.transfer.start import freeze, source_bank, starting_space
 from pimsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def _run(problem: Problem, folder: Path, budget: Budget, argv: list[str], progre
     space = space.for_tables(len(dataset.schema.sparse))
     run = RunFolder(folder, problem, _resolved(dataset, space, hardware, problem.algorithm.name))
     baseline_jobs(run, FinalStudy.of(run))  # a misspelt one is known before anything is trained
+    bank = source_bank(run)
     with run.claimed(argv):
+        freeze(run, bank)
         train(run, space, dataset, progress)
         write_trace(dataset, max(problem.trace_samples, problem.batch), problem.seed, folder / TRACE)
         trials = _search(run, JointSpace(space, hardware), dataset, budget, interrupt, progress)
@@ -179,26 +182,24 @@ def _search(run: RunFolder, space: JointSpace, dataset: Dataset, budget: Budget,
     evaluator = functools.partial(CandidateEvaluator, problem, run.path, run.resolved["dataset"])
     pool = WorkerPool(evaluator, budget.jobs, budget.executor)
     store = TrialStore(run.path, problem.objectives, create=True)
-    with progress.phase("search", total, done=0) as update:
-        search = Search(
-            algorithm=polished(_algorithm(problem, space, dataset), space, problem.algorithm),
-            store=store,
-            pool=pool,
-            goal=problem.goal,
-            choices=problem.hardware,
-            candidates=total,
-            stop=lambda: interrupt.requested or deadline.passed(),
-            finished=_reporter(update),
-        )
-        interrupt.gentle = True
-        try:
-            return search.run()
-        finally:
-            interrupt.gentle = False
-            pool.close()
+
+    def stop() -> bool:
+        return interrupt.requested or deadline.passed()
+
+    interrupt.gentle = True
+    try:
+        start = starting_space(run, space, pool, stop, progress)
+        if start is None:
+            return []
+        algorithm = polished(_algorithm(problem, start, dataset), start, problem.algorithm)
+        with progress.phase("search", total, done=0) as update:
+            return Search(algorithm, store, pool, problem.goal, problem.hardware, total, stop, _reporter(update)).run()
+    finally:
+        interrupt.gentle = False
+        pool.close()
 
 
-def _algorithm(problem: Problem, space: JointSpace, dataset: Dataset) -> Algorithm[Candidate]:
+def _algorithm(problem: Problem, space: FlatSpace[Candidate], dataset: Dataset) -> Algorithm[Candidate]:
     """The algorithm of the search, behind a pre-filter if it asks for one."""
     kind, settings, chosen = find_algorithm(problem.algorithm.name), problem.algorithm, problem.prefilter
     if chosen is None:

@@ -67,7 +67,7 @@ class RunFolder:
         elif any(p.name not in {".lock", "run.yaml.part"} for p in self.path.iterdir()):
             raise RunError(f"{self.path}: holds files but no run.yaml; give an empty or a new folder")
         write_atomic(self.path / "run.yaml", yaml.safe_dump(tree, sort_keys=False, allow_unicode=True))
-        self._write_provenance(argv, tree)
+        self._write_provenance(argv)
 
     def _same(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         old, new = dict(_flatten(before)), dict(_flatten(now))
@@ -77,7 +77,13 @@ class RunFolder:
                 told = f"{key} is {_shown(new, key)}, but this run began with {_shown(old, key)}"
                 raise RunError(f"{self.path / 'run.yaml'}: {told}; use another --out or the same settings")
 
-    def _write_provenance(self, argv: list[str], tree: dict[str, Any]) -> None:
+    def config_digest(self) -> str:
+        """Sixteen hex digits of everything that may not change when the run is taken up again."""
+        tree = _resolved_tree(self.problem, self.resolved)
+        fixed = {key: value for key, value in _flatten(tree) if key not in EXTENDABLE}
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def _write_provenance(self, argv: list[str]) -> None:
         path = self.path / "provenance.json"
         sessions: list[Any] = []
         if path.exists():
@@ -86,9 +92,7 @@ class RunFolder:
             except (OSError, ValueError, KeyError, TypeError):
                 sessions = []  # it only describes; the run itself is whole without it
         sessions.append({"started": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "argv": argv})
-        fixed = {key: value for key, value in _flatten(tree) if key not in EXTENDABLE}
-        digest = hashlib.sha256(json.dumps(fixed, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        facts = {"seed": self.problem.seed, "config_digest": digest, **software(), "sessions": sessions}
+        facts = {"seed": self.problem.seed, "config_digest": self.config_digest(), **software(), "sessions": sessions}
         write_atomic(path, json.dumps(facts, indent=1) + "\n")
 
 

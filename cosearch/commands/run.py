@@ -21,6 +21,7 @@ def run(
     max_candidates: Annotated[int | None, typer.Option("--max-candidates", min=1, help="Candidates in all.")] = None,
     max_minutes: Annotated[float | None, typer.Option("--max-minutes", help="Limit of the search's wall time.")] = None,
     executor: Annotated[str, typer.Option("--executor", help="Where candidates are evaluated: local or ray.")] = "local",
+    transfer: Annotated[str | None, typer.Option("--transfer", metavar="BANK", help="Start from a bank's similar searches.")] = None,
 ) -> None:
     """Search models and hardware together; resume by the same command."""
     from cosearch.fronts import why_no_front
@@ -34,7 +35,8 @@ def run(
     implementation("pimsim.executors", "EXECUTOR", "--executor", executor)
     if max_minutes is not None and not max_minutes > 0:
         raise ConfigError(f"--max-minutes: {max_minutes}: must be above 0")
-    problem = load_problem(search, dict(parse_override(text) for text in set_ or []))
+    bank = {} if transfer is None else {"transfer.bank": transfer}
+    problem = load_problem(search, dict(parse_override(text) for text in set_ or []) | bank)
     budget = Budget(jobs, max_candidates, max_minutes, executor)
     try:
         done = run_search(problem, out, budget, sys.argv, Progress())
