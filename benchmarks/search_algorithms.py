@@ -34,6 +34,7 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "nsga2": {},
     "evolution": {},
     "evolution, polish 1/3": {"name": "evolution", "polish": 1},
+    "rl": {},
     "tpe": {},
     "gp": {},
 }
