@@ -223,7 +223,7 @@ class RL(Generic[G]):
     def tell(self, results: list[Result | None]) -> None:
         """The policy moves towards what beats the latest results."""
         told = [result for result in results if result is not None]
-        if not told:
+        if not told or not self.genes:
             return
         self.memory.extend(told)
         known = self.front + [(e.genome, result) for e, result in zip(self.episodes, results, strict=True) if result is not None]

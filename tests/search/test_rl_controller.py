@@ -200,6 +200,23 @@ def test_constraints_come_first_in_the_reward() -> None:
     assert rewards == pytest.approx([0.9, 0.7, 0.2, 0.0])  # good and fair are equal to themselves
 
 
+class NoGenes(TabulatedSpace):
+    """One candidate: what has no choice is no gene of a joint space."""
+
+    def sample(self, rng: np.random.Generator) -> Genome:
+        return (0,) * self.genes_count
+
+    def genes(self) -> dict[str, tuple[int, ...]]:
+        return {}
+
+
+def test_a_space_of_one_candidate_ends() -> None:
+    algorithm = controller(NoGenes(genes=2, choices=2))
+    assert algorithm.ask() == [(0, 0)]
+    algorithm.tell([Result((1.0, 1.0))])
+    assert algorithm.ask() == []
+
+
 def test_weights_choose_the_end_of_the_front() -> None:
     values = np.array([[0.0, 9.0], [1.0, 1.0], [9.0, 0.0]])
     assert [int(np.argmin(chebyshev(values, values, np.array(w)))) for w in ((0.95, 0.05), (0.5, 0.5), (0.05, 0.95))] == [0, 1, 2]
