@@ -35,7 +35,7 @@ class FinalSettings(Quantisation):
     epochs: PositiveInt = 10
     """Passes over the training rows at most; the learning rate's cosine ends with them."""
     patience: PositiveInt = 10
-    """Epochs without a better validation log loss before training stops. With a cosine most is gained in the last epochs: do not be hasty."""
+    """Epochs without a better validation log loss before training stops. Most is gained at the end of a cosine: do not be hasty."""
     batch: PositiveInt = 2048
     learning_rate: PositiveFloat = 0.003
     embedding_learning_rate: PositiveFloat = 0.1
