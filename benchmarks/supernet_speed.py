@@ -73,22 +73,21 @@ def published(options: argparse.Namespace) -> Callable[[], object]:
     """The published Criteo-Full network alone: a training step, or an evaluation."""
     import torch
 
-    from supernet import final, optim
+    from supernet import final
     from supernet.genotype import Genotype
     from supernet.model import schema_dict
     from supernet.standalone import Model
 
     genotype = Genotype.load(ROOT / "configs" / "genotypes" / "nasrecnet_criteo_full.json").canonical()
     data = criteo(512 if options.case == "train" else 8192)
-    model = Model(genotype.model_dump(mode="json"), schema_dict(data.schema), torch.Generator().manual_seed(options.seed))
     if options.case == "evaluate":
+        generator = torch.Generator().manual_seed(options.seed)
+        model = Model(genotype.model_dump(mode="json"), schema_dict(data.schema), generator)
         return lambda: final.evaluate(model, data.split("valid"))
-    model.embedding.weight.requires_grad_(False)
-    table = optim.RowSparseTable(model.embedding.weight.data, "adagrad", 0.0)
-    states = {name: optim.new_state("adagrad", p.data, count="tensor") for name, p in final._dense(model).items()}
-    run = final._Training(model, table, states)
-    settings = final.FinalSettings(epochs=1000, batch=512, optimizer="adagrad", embedding_l2=0.0, threads=options.threads)
-    return lambda: final._epoch(run, data.split("train"), settings, options.seed)  # an epoch of one batch
+    plain = {"dropout": 0.0, "average": False, "embedding_l2": 0.0}  # what the other code does
+    settings = final.FinalSettings(epochs=1000, batch=512, optimizer="adagrad", threads=options.threads, **plain)
+    run = final._begin(genotype, data, settings, options.seed)
+    return lambda: final._epoch(run, genotype, data.split("train"), settings, options.seed)  # an epoch of one batch
 
 
 def scores(options: argparse.Namespace) -> Callable[[], object]:

@@ -183,6 +183,18 @@ def _dense(model: Model) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if not name.startswith("embedding.")}
 
 
+def _begin(genotype: Genotype, dataset: Dataset, settings: FinalSettings, seed: int) -> _Training:
+    """A training before its first epoch."""
+    generator = torch.Generator().manual_seed(seed)
+    model = Model(genotype.model_dump(mode="json"), schema_dict(dataset.schema), generator=generator)
+    model.embedding.requires_grad_(False)
+    weights, rows = [parameter.data for parameter in model.embedding.parameters()], model.schema["cardinalities"]
+    table = Tables(weights, rows, genotype.embedding_dim, settings.optimizer, settings.embedding_l2, averaged=settings.average)
+    states = {name: optim.new_state(settings.optimizer, p.data, count="tensor") for name, p in _dense(model).items()}
+    averages = {name: p.detach().clone() for name, p in _dense(model).items()} if settings.average else {}
+    return _Training(model, table, states, averages)
+
+
 def _train(
     genotype: Genotype,
     dataset: Dataset,
@@ -191,23 +203,15 @@ def _train(
     seed: int,
     progress: Callable[[Progress], None] | None,
 ) -> _Training:
-    generator = torch.Generator().manual_seed(seed)
     trained = settings.trains(genotype)
-    model = Model(trained.model_dump(mode="json"), schema_dict(dataset.schema), generator=generator)
-    model.embedding.requires_grad_(False)
-    weights = [parameter.data for parameter in model.embedding.parameters()]
-    rows = model.schema["cardinalities"]
-    table = Tables(weights, rows, genotype.embedding_dim, settings.optimizer, settings.embedding_l2, averaged=settings.average)
-    states = {name: optim.new_state(settings.optimizer, p.data, count="tensor") for name, p in _dense(model).items()}
-    averages = {name: p.detach().clone() for name, p in _dense(model).items()} if settings.average else {}
-    run = _Training(model, table, states, averages)
+    run = _begin(trained, dataset, settings, seed)
     if (folder / "checkpoint.pt").exists():
         run.load(folder / "checkpoint.pt")
     valid, began = dataset.split("valid"), time.monotonic()
     while run.epoch < settings.epochs and run.epoch - run.best_epoch < settings.patience:
         started = time.monotonic()
         _epoch(run, trained, dataset.split("train"), settings, seed)
-        table.settle()
+        run.table.settle()
         loss = _validate(run, trained, valid)
         run.seconds += time.monotonic() - started
         run.save(folder / "checkpoint.pt")
