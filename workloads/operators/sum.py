@@ -6,27 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import PositiveInt
 
-from pimsim.graph import Elementwise, Move, WorkloadBuilder
+from pimsim.graph import WorkloadBuilder
 from workloads.operators import torch_layers
-from workloads.operators.base import (
-    Activation,
-    Operator,
-    Shape,
-    activate,
-    linear,
-    linear_shapes,
-    lower_activation,
-    lower_linear,
-    pad,
-)
+from workloads.operators.base import Activation, activate, lower_activation, lower_elementwise
+from workloads.operators.pair import PairOperator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Sum(Operator):
+class Sum(PairOperator):
     """(left_features,), (right_features,) -> (out_features,).
 
     Both inputs get zeros appended to the wider one's width m; then `activation((l + r) O^T + o)`. The projection is skipped if m
@@ -35,60 +25,21 @@ class Sum(Operator):
     Parameters, unless skipped: `out.weight` (out_features, m), `out.bias` (out_features,) if `bias`.
     """
 
-    left_features: PositiveInt
-    right_features: PositiveInt
-    out_features: PositiveInt
-    bias: bool = True
     activation: Activation = "none"
 
-    @property
-    def width(self) -> int:
-        """m: the wider input."""
-        return max(self.left_features, self.right_features)
-
-    @property
-    def in_shapes(self) -> tuple[Shape, ...]:
-        return ((self.left_features,), (self.right_features,))
-
-    @property
-    def out_shape(self) -> Shape:
-        return (self.out_features,)
-
-    def parameter_shapes(self) -> dict[str, Shape]:
-        if self.width == self.out_features:
-            return {}
-        return linear_shapes("out.", self.out_features, self.width, self.bias)
-
-    @property
-    def macs(self) -> int:
-        return 0 if self.width == self.out_features else self.width * self.out_features
-
     def lower(self, builder: WorkloadBuilder, name: str, inputs: Sequence[str]) -> str:
-        m, bits = self.width, self.activation_bits
-        sources = list(inputs)
-        for side, (features,) in enumerate(self.in_shapes):
-            if features != m:
-                padded = Move(name=f"{name}.pad", inputs=(sources[side],), elements=m, activation_bits=bits)
-                sources[side] = builder.add(padded)
-        total = Elementwise(name=f"{name}.add", inputs=tuple(sources), function="add", elements=m, operands=2, activation_bits=bits)
-        out = builder.add(total)
-        if m != self.out_features:
-            out = lower_linear(self, builder, name, out, self.out_features, m, self.bias)
+        left, right = self._lower_padded(builder, name, inputs)
+        out = lower_elementwise(self, builder, f"{name}.add", "add", self.width, left, right)
+        out = self._lower_projection(builder, name, out)
         return lower_activation(self, builder, name, out, self.activation, self.out_features)
 
     def reference(self, parameters: Mapping[str, np.ndarray], *inputs: np.ndarray) -> np.ndarray:
-        left, right = (pad(x, self.width) for x in inputs)
-        out = left + right
-        if self.width != self.out_features:
-            out = linear(parameters, "out.", out)
-        return activate(self.activation, out)
+        left, right = self._reference_padded(inputs)
+        return activate(self.activation, self._reference_projection(parameters, left + right))
 
     def forward(self, parameters: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
-        left, right = (torch_layers.pad(x, self.width) for x in inputs)
-        out = left + right
-        if self.width != self.out_features:
-            out = torch_layers.linear(parameters, "out.", out)
-        return torch_layers.activate(self.activation, out)
+        left, right = self._padded(inputs)
+        return torch_layers.activate(self.activation, self._projection(parameters, left + right))
 
 
 OPERATOR = Sum
